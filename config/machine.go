@@ -1,0 +1,212 @@
+// Package config decodes gpustrap.yaml, validates it, and resolves its profiles
+// into a Fleet of Machines.
+package config
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/gpustrap/gpustrap/report"
+)
+
+// Fleet is what a gpustrap.yaml describes once profiles are resolved: machines
+// in the order of the file, each complete in itself.
+type Fleet struct {
+	Machines []Machine
+}
+
+// Machine is one machine with every inherited setting in place and every
+// default filled in.
+type Machine struct {
+	Name      string // unique in the fleet, safe as a file name
+	Anonymous bool   // the one machine of a file without machines:
+	Hostname  string
+	Ubuntu    string // release: 22.04, 24.04 or 26.04
+	Arch      string // Debian architecture: amd64 or arm64
+	Match     Match
+
+	Users    []User // at least one; the first is the identity user
+	Locale   string // such as en_US.UTF-8
+	Timezone string // such as Etc/UTC
+	Keyboard Keyboard
+
+	GPU      *GPU     // nil: no GPU stack is installed
+	Docker   *Docker  // nil: Docker is not installed
+	Toolkit  *Toolkit // nil: the NVIDIA Container Toolkit is not installed
+	Storage  Storage
+	Network  *Network // nil: DHCP on every Ethernet interface (Subiquity's default)
+	Packages []string // further Debian packages
+	Sources  Sources
+
+	Boot  Boot
+	After After // what the machine does when the installation is over
+
+	// Autoinstall is the person's raw autoinstall fragment, a mapping node, or
+	// nil. It is merged last and checked like the rest.
+	Autoinstall *yaml.Node
+
+	origins map[string]report.Position
+}
+
+// Origin returns where the value at a configuration path was written, or that
+// of its nearest parent: "gpu.driver", "users[1].name". Paths are those of the
+// machine, not of the file: an inherited value has its profile's position.
+func (m *Machine) Origin(path string) report.Position {
+	for {
+		if pos, ok := m.origins[path]; ok || path == "" {
+			return pos
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+}
+
+// Match holds what identifies the machine's hardware. Empty fields match
+// anything; a machine with no field set matches any hardware.
+type Match struct {
+	MACs   []net.HardwareAddr
+	Serial string // DMI system serial number
+	UUID   string // DMI system UUID, lower case
+}
+
+// User is a person's account on the machine.
+type User struct {
+	Name           string
+	FullName       string
+	PasswordHash   string   // crypt(3) hash; empty: the password is locked
+	AuthorizedKeys []string // OpenSSH public keys, one line each
+	Groups         []string // supplementary groups besides docker and sudo
+	Sudo           Sudo
+	Docker         bool   // member of the docker group
+	Shell          string // empty: the distribution's default
+}
+
+// Sudo says whether a user may become root.
+type Sudo string
+
+// The values of Sudo.
+const (
+	SudoNo         Sudo = "no"
+	SudoPassword   Sudo = "password"   // with the user's own password
+	SudoNoPassword Sudo = "nopassword" // without being asked
+)
+
+// Keyboard is the console's keyboard, in X11 terms.
+type Keyboard struct {
+	Layout, Variant, Toggle string
+}
+
+// GPU is what the file says of the machine's GPUs. Package gpu works out the
+// rest. Empty strings and zero mean that the file leaves the choice open.
+type GPU struct {
+	Models        []string // product names such as h200, rtx-5090
+	PCI           []string // PCI ids such as 10de:2335
+	Auto          bool     // chosen on the machine, by what is there
+	Count         int
+	Driver        string // auto, or a branch such as 580-server
+	Modules       string // auto, open, proprietary
+	Source        string // ubuntu, cuda
+	SecureBoot    string // auto, required, off
+	Kernel        string // ga, hwe, 64k
+	FabricManager string // auto, on, off
+	DCGM          bool
+	Display       string // none, desktop
+	Override      string // reason given for a set that would be refused on doubt
+}
+
+// Docker is the container engine's configuration.
+type Docker struct {
+	Version       string        // exact Debian version; empty: the newest the repository has
+	DataRoot      string        // absolute path; empty: Docker's default
+	LogMaxSize    string        // such as 50m
+	LogMaxFiles   int           //
+	LiveRestore   bool          //
+	ShmSize       string        // default /dev/shm of a container, such as 8g; empty: Docker's default
+	AddressPools  []AddressPool // empty: Docker's default
+	RegistryProxy []string      // registry mirrors, URLs
+}
+
+// AddressPool is a range that Docker takes its networks from.
+type AddressPool struct {
+	Base netip.Prefix
+	Size int // prefix length of each network, in bits
+}
+
+// Toolkit is the NVIDIA Container Toolkit's configuration.
+type Toolkit struct {
+	Version string // exact Debian version; empty: the newest the repository has
+}
+
+// Storage is where and how the system is installed.
+type Storage struct {
+	Layout string // direct or lvm
+	Disk   Disk
+}
+
+// Disk says which disk is erased. At most one field is set; none: the machine
+// must have exactly one disk besides the installation medium.
+type Disk struct {
+	Serial string
+	WWN    string
+	Path   string
+	Size   string // largest or smallest
+}
+
+// Exact reports whether the rule names one particular disk.
+func (d Disk) Exact() bool { return d.Serial != "" || d.WWN != "" || d.Path != "" }
+
+// Network is the machine's static network configuration, for one interface.
+type Network struct {
+	MAC         net.HardwareAddr // interface; nil: the match's first MAC, else every Ethernet interface
+	Interface   string           // interface by name; empty: by MAC
+	DHCP        bool
+	Addresses   []netip.Prefix
+	Gateway     netip.Addr // zero: none
+	Nameservers []netip.Addr
+	Search      []string
+	MTU         int // bytes; 0: the default
+}
+
+// Sources are the package repositories.
+type Sources struct {
+	Ubuntu  Source
+	Docker  Source
+	Toolkit Source
+	CUDA    Source
+}
+
+// Source is a signed package repository. An empty field means the default,
+// which is the vendor's own repository with its pinned key.
+type Source struct {
+	URL         string
+	Suite       string
+	Key         []byte // OpenPGP public key given in the file, armored or binary
+	Fingerprint string // 40 hexadecimal digits, upper case
+}
+
+// Boot is how the installation medium's menu behaves.
+type Boot struct {
+	Confirm Confirm
+	Timeout int // seconds that the menu counts down
+}
+
+// Confirm says what happens before a disk is erased.
+type Confirm string
+
+// The values of Confirm.
+const (
+	ConfirmCountdown Confirm = "countdown" // the menu counts down, a key stops it
+	ConfirmTyped     Confirm = "typed"     // the installer waits until somebody types yes
+	ConfirmNone      Confirm = "none"      // at once
+)
+
+// After says what the machine does when the installation is over.
+type After string
+
+// The values of After.
+const (
+	AfterPoweroff After = "poweroff"
+	AfterReboot   After = "reboot"
+)

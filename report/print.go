@@ -1,0 +1,121 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// PrintOptions say how Print writes.
+type PrintOptions struct {
+	Color   bool              // ANSI colours
+	Sources map[string][]byte // text of the files that positions name, for excerpts
+}
+
+const (
+	ansiReset  = "\x1b[0m"
+	ansiBold   = "\x1b[1m"
+	ansiRed    = "\x1b[1;31m"
+	ansiYellow = "\x1b[1;33m"
+	ansiBlue   = "\x1b[1;34m"
+)
+
+// Print writes every diagnostic for a person: severity and summary, the
+// position, an excerpt of the line with a caret, related places, and what to do.
+func (r Report) Print(w io.Writer, o PrintOptions) error {
+	for i, d := range r.Diagnostics {
+		if i > 0 {
+			if _, err := io.WriteString(w, "\n"); err != nil {
+				return err
+			}
+		}
+		if _, err := io.WriteString(w, format(d, o)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func format(d Diagnostic, o PrintOptions) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", o.paint(d.Severity.color(), d.Severity.String()), o.paint(ansiBold, d.Summary))
+	b.WriteString(o.place(d.Pos))
+	for _, rel := range d.Related {
+		fmt.Fprintf(&b, "  note: %s\n", rel.Message)
+		b.WriteString(o.place(rel.Pos))
+	}
+	if d.Detail != "" {
+		fmt.Fprintf(&b, "  %s %s\n", o.paint(ansiBlue, "="), strings.ReplaceAll(d.Detail, "\n", "\n    "))
+	}
+	return b.String()
+}
+
+// place returns the arrow line and, when the source is known, the excerpt.
+func (o PrintOptions) place(p Position) string {
+	if p.String() == "" {
+		return ""
+	}
+	arrow := fmt.Sprintf(" %s %s\n", o.paint(ansiBlue, "-->"), p)
+	line, ok := sourceLine(o.Sources[p.File], p.Line)
+	if !ok {
+		return arrow
+	}
+	number := fmt.Sprintf("%4d", p.Line)
+	bar := o.paint(ansiBlue, "|")
+	return arrow + fmt.Sprintf("%s %s %s\n%s %s %s%s\n",
+		o.paint(ansiBlue, number), bar, line,
+		strings.Repeat(" ", len(number)), bar, padding(line, p.Column), o.paint(ansiRed, "^"))
+}
+
+func (o PrintOptions) paint(color, s string) string {
+	if !o.Color {
+		return s
+	}
+	return color + s + ansiReset
+}
+
+func (s Severity) color() string {
+	switch s {
+	case Error:
+		return ansiRed
+	case Warning:
+		return ansiYellow
+	}
+	return ansiBlue
+}
+
+// sourceLine returns the n-th line (from 1) of the text, control characters
+// other than tab replaced, so that a terminal shows it as it stands.
+func sourceLine(src []byte, n int) (string, bool) {
+	if n < 1 || len(src) == 0 {
+		return "", false
+	}
+	lines := strings.Split(string(src), "\n")
+	if n > len(lines) {
+		return "", false
+	}
+	clean := func(c rune) rune {
+		if c == '\t' || c >= ' ' && c != 0x7f && c != utf8.RuneError {
+			return c
+		}
+		return '\uFFFD'
+	}
+	return strings.Map(clean, strings.TrimSuffix(lines[n-1], "\r")), true
+}
+
+// padding returns the white space that puts a caret under the column, keeping
+// tabs so that it stands right in any tab width.
+func padding(line string, column int) string {
+	var b strings.Builder
+	for i, c := range []rune(line) {
+		if i >= column-1 {
+			break
+		}
+		if c != '\t' {
+			c = ' '
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
