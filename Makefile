@@ -1,0 +1,50 @@
+# gpustrap: from one YAML file to machines that come up GPU- and container-ready.
+#
+# make demo    the main job, end to end, on a sample medium (or ISO=your.iso)
+# make test    all tests
+# See CONTRIBUTING.md for the others.
+
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+SCRIPTS   = $(shell git ls-files '*.sh' '.ci/run' | xargs grep -lE '^\#!.*\b(ba|da)?sh\b' 2>/dev/null)
+
+export GOFLAGS ?= -buildvcs=false
+
+.PHONY: build demo test quick lint bench soak e2e docs tools clean
+
+build:
+	$(BUILD) -o bin/gpustrap ./cmd/gpustrap
+
+tools:
+	./e2e/install-tools.sh
+
+demo: tools build
+	./e2e/demo.sh $(ISO)
+
+test: tools build
+	CI=true $(GO) test -timeout 40m ./...
+
+quick: build
+	$(GO) test -short -timeout 5m ./...
+
+lint:
+	$(GO) vet ./...
+	$(GO) run $(LINT) run ./...
+	shellcheck -x $(SCRIPTS)
+
+bench: tools build
+	./e2e/bench.sh
+
+soak: tools build
+	./e2e/soak.sh
+
+e2e: tools build
+	./e2e/matrix.sh $(ISO)
+
+docs: build
+	./bin/gpustrap docs --out docs
+
+clean:
+	rm -rf bin build
