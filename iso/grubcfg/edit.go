@@ -35,22 +35,21 @@ const (
 // isOurID reports whether an entry's id was given by Edit.
 func isOurID(id string) bool { return id == entryID || strings.HasPrefix(id, entryID+"-") }
 
-// localDisk boots the first disk that is not the installation medium, where the
-// firmware is a BIOS: a whole disk with /.disk/info is the medium (from USB it is
-// hd0, from CD no hd at all). drivemap lets the disk's boot loader find itself as
-// the first one. With EFI Ubuntu's own entry leaves to the next boot option.
+// localDisk boots the first disk that is not the one GRUB came from, where the
+// firmware is a BIOS. Started from USB the medium is hd0, and $root names it or
+// a partition of it; started from CD no hd is the medium. drivemap lets the disk's
+// boot loader find itself as the first disk. With EFI, Ubuntu's own entry leaves
+// to the next boot option.
 var localDisk = []string{
 	`if [ "$grub_platform" = "pc" ]; then`,
 	`menuentry 'Boot from the local disk' {`,
+	`	set medium=$root`,
 	`	for disk in hd0 hd1 hd2 hd3 hd4 hd5 hd6 hd7; do`,
-	`		if [ ! -e ($disk)/.disk/info ]; then`,
-	`			set root=$disk`,
-	`			drivemap -s hd0 $disk`,
-	`			if chainloader +1; then`,
-	`				break`,
-	`			fi`,
-	`			drivemap -r`,
-	`		fi`,
+	`		if regexp "^$disk,?" "$medium"; then continue; fi`,
+	`		set root=$disk`,
+	`		drivemap -s hd0 $disk`,
+	`		if chainloader +1; then break; fi`,
+	`		drivemap -r`,
 	`	done`,
 	`}`,
 	`fi`,

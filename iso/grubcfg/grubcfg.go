@@ -206,10 +206,9 @@ func isEFITest(cond list) bool {
 func linuxCommands(block *list) []linuxCmd {
 	var found []linuxCmd
 	walk(block, func(st *statement) bool {
-		if !(st.is("linux") || st.is("linux16") || st.is("linuxefi")) || len(st.words) < 2 {
-			return true
+		if (st.is("linux") || st.is("linux16") || st.is("linuxefi")) && len(st.words) > 1 {
+			found = append(found, linuxCmd{stmt: st, kernel: st.words[1], args: st.words[2:]})
 		}
-		found = append(found, linuxCmd{stmt: st, kernel: st.words[1], args: st.words[2:]})
 		return true
 	})
 	return found

@@ -113,7 +113,7 @@ func (t token) describe() string {
 func lex(s *source) ([]token, error) {
 	var tokens []token
 	add := func(kind tokenKind, i, n int) {
-		tokens = append(tokens, token{kind: kind, start: s.pos[i], end: s.end(i+n)})
+		tokens = append(tokens, token{kind: kind, start: s.pos[i], end: s.end(i + n)})
 	}
 	for i := 0; i < len(s.text); {
 		switch c := s.text[i]; c {
