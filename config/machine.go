@@ -48,19 +48,32 @@ type Machine struct {
 	// nil. It is merged last and checked like the rest.
 	Autoinstall *yaml.Node
 
-	origins map[string]report.Position
+	origin *origin
+}
+
+// origin is what a machine was made of: the values as written, with their
+// places.
+type origin struct {
+	file string
+	keys *machineKeys
 }
 
 // Origin returns where the value at a configuration path was written, or that
-// of its nearest parent: "gpu.driver", "users[1].name". Paths are those of the
-// machine, not of the file: an inherited value has its profile's position.
+// of its nearest parent. A path is made of the keys of the file, from the
+// machine down: "gpu.driver", "network.addresses[0]", "user.name",
+// "users[1].name", "autoinstall.storage". An inherited value has the position
+// of the profile that gave it; what stands nowhere has that of the machine.
 func (m *Machine) Origin(path string) report.Position {
-	for {
-		if pos, ok := m.origins[path]; ok || path == "" {
-			return pos
-		}
-		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	if m.origin == nil {
+		return report.Position{}
 	}
+	found, best := m.origin.keys.at, 0
+	machineForm(settingsFields(nil)).marks(m.origin.keys, "", func(p string, at mark) {
+		if len(p) > best && at != (mark{}) && (p == path || strings.HasPrefix(path, p) && strings.ContainsRune(".[", rune(path[len(p)]))) {
+			found, best = at, len(p)
+		}
+	})
+	return report.Position{File: m.origin.file, Line: int(found.line), Column: int(found.column)}
 }
 
 // Match holds what identifies the machine's hardware. Empty fields match

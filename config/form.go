@@ -1,0 +1,614 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+)
+
+// A shape describes what may stand in one place of the file. The JSON Schema
+// and the reference are written from it.
+type shape interface {
+	schema(s *schemaWriter) map[string]any
+	words() string    // what it is, for people: "text", "a list of …"
+	entries() []entry // the keys of a mapping and of what is in it, or none
+}
+
+// A form is a shape that can be decoded into V.
+type form[V any] interface {
+	shape
+	// decode reads a value. What it refuses it reports, and returns a V that is
+	// marked as bad.
+	decode(d *decoder, n *yaml.Node, path string) V
+	// marks calls visit with the place of every value below v, v included.
+	marks(v V, path string, visit visitor)
+}
+
+type visitor func(path string, at mark)
+
+// entry is a key of a mapping, as the schema and the reference see it.
+type entry struct {
+	name     string
+	doc      string // one or two sentences, Markdown
+	fallback string // what holds where the key is left out
+	required bool
+	shape    shape
+}
+
+// field is a key of the mapping that T holds.
+type field[T any] struct {
+	entry
+	decode func(d *decoder, into *T, n *yaml.Node, path string)
+	marks  func(from *T, path string, visit visitor)
+}
+
+// key binds a key of the file to a field of T.
+func key[T, V any](name string, at func(*T) *V, f form[V], doc, fallback string) field[T] {
+	return field[T]{
+		entry:  entry{name: name, doc: doc, fallback: fallback, shape: f},
+		decode: func(d *decoder, into *T, n *yaml.Node, path string) { *at(into) = f.decode(d, n, path) },
+		marks:  func(from *T, path string, visit visitor) { f.marks(*at(from), path, visit) },
+	}
+}
+
+func (f field[T]) must() field[T] {
+	f.required = true
+	return f
+}
+
+// lift makes keys of S into keys of a T that contains S.
+func lift[T, S any](fields []field[S], at func(*T) *S) []field[T] {
+	lifted := make([]field[T], len(fields))
+	for i, f := range fields {
+		lifted[i] = field[T]{
+			entry:  f.entry,
+			decode: func(d *decoder, into *T, n *yaml.Node, path string) { f.decode(d, at(into), n, path) },
+			marks:  func(from *T, path string, visit visitor) { f.marks(at(from), path, visit) },
+		}
+	}
+	return lifted
+}
+
+func under(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// placed is a pointer to a wire type that embeds section.
+type placed[T any] interface {
+	*T
+	self() *section
+}
+
+// mappingForm is a mapping with known keys.
+type mappingForm[T any, P placed[T]] struct {
+	id     string // name in the schema's $defs
+	fields []field[T]
+	groups []group
+	index  map[string]int
+}
+
+// group names keys of which at most one may stand, or exactly one.
+type group struct {
+	keys []string
+	one  bool // exactly one
+}
+
+func mapping[T any, P placed[T]](id string, groups []group, fields ...field[T]) mappingForm[T, P] {
+	m := mappingForm[T, P]{id: id, fields: fields, groups: groups, index: make(map[string]int, len(fields))}
+	for i, f := range fields {
+		m.index[f.name] = i
+	}
+	return m
+}
+
+func (m mappingForm[T, P]) words() string { return "mapping" }
+
+func (m mappingForm[T, P]) entries() []entry {
+	es := make([]entry, len(m.fields))
+	for i, f := range m.fields {
+		es[i] = f.entry
+	}
+	return es
+}
+
+func (m mappingForm[T, P]) decode(d *decoder, n *yaml.Node, path string) *T {
+	into := new(T)
+	s := P(into).self()
+	s.at = markOf(n)
+	if n.Kind != yaml.MappingNode {
+		s.bad = true
+		d.wrongType(n, path, "a mapping", mappingExample(m.entries()))
+		return into
+	}
+	m.decodeInto(d, into, n, path)
+	return into
+}
+
+func (m mappingForm[T, P]) decodeInto(d *decoder, into *T, n *yaml.Node, path string) {
+	seen := make(map[string]*yaml.Node, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if k.Kind != yaml.ScalarNode || k.ShortTag() == "!!merge" || seen[k.Value] != nil {
+			continue // checkNodes has said so
+		}
+		seen[k.Value] = k
+		at, ok := m.index[k.Value]
+		if !ok {
+			d.unknownKey(k, path, m.entries())
+			P(into).self().gaps = true
+			continue
+		}
+		m.fields[at].decode(d, into, v, under(path, k.Value))
+	}
+	for _, f := range m.fields {
+		if f.required && seen[f.name] == nil && !d.partial {
+			d.missingKey(n, path, f.entry)
+		}
+	}
+	for _, g := range m.groups {
+		d.checkGroup(g, n, path, seen)
+	}
+}
+
+func (m mappingForm[T, P]) marks(v *T, path string, visit visitor) {
+	if v == nil {
+		return
+	}
+	visit(path, P(v).self().at)
+	for _, f := range m.fields {
+		f.marks(v, under(path, f.name), visit)
+	}
+}
+
+// switchForm is a mapping, or off.
+type switchForm[T any, P placed[T]] struct {
+	mappingForm[T, P]
+	on func(*T) *value[bool]
+}
+
+func (s switchForm[T, P]) words() string { return "mapping, or `off`" }
+
+func (s switchForm[T, P]) decode(d *decoder, n *yaml.Node, path string) *T {
+	if n.Kind == yaml.ScalarNode && (isText(n) && n.Value == "off" || n.ShortTag() == "!!bool" && isFalse(n.Value)) {
+		into := new(T)
+		P(into).self().at = markOf(n)
+		*s.on(into) = value[bool]{v: false, at: markOf(n)}
+		return into
+	}
+	if n.Kind != yaml.MappingNode {
+		into := new(T)
+		*P(into).self() = section{at: markOf(n), bad: true}
+		d.wrongType(n, path, "a mapping, or off", lastKey(path)+": {} takes the defaults, "+lastKey(path)+": off leaves it out")
+		return into
+	}
+	into := s.mappingForm.decode(d, n, path)
+	*s.on(into) = value[bool]{v: true, at: markOf(n)}
+	return into
+}
+
+// listForm is a sequence. With single, one item may stand without the list
+// around it.
+type listForm[V any] struct {
+	item   form[V]
+	bad    func(V) bool
+	single bool
+	min    int
+}
+
+func listOf[V any](item form[V], bad func(V) bool) listForm[V] {
+	return listForm[V]{item: item, bad: bad}
+}
+
+func texts(item form[text]) listForm[text] {
+	return listOf(item, func(t text) bool { return t.bad })
+}
+
+func (l listForm[V]) orOne() listForm[V] {
+	l.single = true
+	return l
+}
+
+func (l listForm[V]) words() string {
+	if l.single {
+		return l.item.words() + ", or a list of such"
+	}
+	if len(l.item.entries()) > 0 {
+		return "list of mappings"
+	}
+	return "list, each entry a " + l.item.words()
+}
+
+func (l listForm[V]) entries() []entry { return l.item.entries() }
+
+func (l listForm[V]) decode(d *decoder, n *yaml.Node, path string) list[V] {
+	out := list[V]{at: markOf(n)}
+	if n.Kind != yaml.SequenceNode {
+		if !l.single || n.Kind == yaml.MappingNode && len(l.item.entries()) == 0 || isNull(n) {
+			out.bad = true
+			d.wrongType(n, path, "a list", "start each entry with \"- \" on a line of its own, or write [a, b]")
+			return out
+		}
+		v := l.item.decode(d, n, path)
+		if out.bad = l.bad(v); !out.bad {
+			out.items = []V{v}
+		}
+		return out
+	}
+	if len(n.Content) < l.min {
+		out.bad = true
+		d.shapeError(n, path, fmt.Sprintf("%q is empty", lastKey(path)), "add an entry, or remove the key")
+	}
+	out.items = make([]V, 0, len(n.Content))
+	for i, c := range n.Content {
+		v := l.item.decode(d, c, path+"["+strconv.Itoa(i)+"]")
+		if l.bad(v) {
+			out.bad = true
+			continue
+		}
+		out.items = append(out.items, v)
+	}
+	return out
+}
+
+func (l listForm[V]) marks(v list[V], path string, visit visitor) {
+	if !v.set() {
+		return
+	}
+	visit(path, v.at)
+	for i, item := range v.items {
+		l.item.marks(item, path+"["+strconv.Itoa(i)+"]", visit)
+	}
+}
+
+// textForm is a scalar text.
+type textForm struct {
+	what    string // with an article: "a MAC address"
+	example string // a value that is accepted, as it stands in YAML
+	hint    string // said after the example where the form is refused
+	pattern *regexp.Regexp
+	enum    []string
+	max     int // characters; 0: no limit
+	// numeral: digits may stand without quotes, in the range of lowest to
+	// highest, which the pattern must agree with.
+	numeral         bool
+	lowest, highest int
+	secret          bool // never repeated in a message
+	// refusal, where set, has the words for what the pattern refuses.
+	refusal func(s string) problem
+	// check says what is wrong with a value of the right form, in words that
+	// follow the value.
+	check func(s string) problem
+}
+
+// problem is what a check has to say; the zero problem is none.
+type problem struct {
+	summary, detail string
+}
+
+func (t textForm) words() string {
+	if len(t.enum) == 0 {
+		what := t.what
+		for _, article := range []string{"a ", "an ", "the "} {
+			what = strings.TrimPrefix(what, article)
+		}
+		if t.example == "" {
+			return what
+		}
+		return what + ", such as `" + t.example + "`"
+	}
+	quoted := make([]string, len(t.enum))
+	for i, e := range t.enum {
+		quoted[i] = "`" + e + "`"
+	}
+	return strings.Join(quoted, ", ")
+}
+
+func (t textForm) entries() []entry { return nil }
+
+func (t textForm) advice() string {
+	if len(t.enum) > 0 {
+		return "write " + orList(t.enum)
+	}
+	advice := "write " + t.what
+	if t.example != "" {
+		advice = "such as " + t.example
+	}
+	if t.hint != "" {
+		advice += "; " + t.hint
+	}
+	return advice
+}
+
+func (t textForm) decode(d *decoder, n *yaml.Node, path string) text {
+	out := text{at: markOf(n), bad: true}
+	if n.Kind != yaml.ScalarNode || isNull(n) {
+		d.wrongType(n, path, t.what, t.advice())
+		return out
+	}
+	s, ok := t.textOf(n)
+	if !ok {
+		quoted := "quote it, so that it is kept as it stands"
+		if !t.secret {
+			quoted = "quote it, so that it is kept as it stands: \"" + n.Value + "\""
+		}
+		if len(t.enum) > 0 {
+			quoted = t.advice()
+		}
+		d.wrongType(n, path, t.what, quoted)
+		return out
+	}
+	if p := t.refuse(s); p.summary != "" {
+		d.shapeError(n, path, p.summary, p.detail)
+		return out
+	}
+	if t.check != nil {
+		if p := t.check(s); p.summary != "" {
+			d.errorAt(n, path, p.summary, p.detail)
+			return out
+		}
+	}
+	return text{v: s, at: markOf(n)}
+}
+
+// textOf returns the text of a scalar, and false for one that YAML takes for
+// something else.
+func (t textForm) textOf(n *yaml.Node) (string, bool) {
+	switch tag := n.ShortTag(); {
+	case isText(n):
+		return n.Value, true
+	case t.numeral && tag == "!!int" && decimal.MatchString(n.Value):
+		return n.Value, true
+	case tag == "!!bool":
+		for _, e := range t.enum { // off, no and on are booleans to YAML 1.1
+			if b, ok := switchWord(e); ok && b != isFalse(n.Value) {
+				return e, true
+			}
+		}
+	case (tag == "!!float" || tag == "!!int") && t.numbers():
+		for _, e := range t.enum { // 24.04 without quotes
+			if sameNumber(e, n.Value) {
+				return e, true
+			}
+		}
+		return n.Value, true
+	}
+	return "", false
+}
+
+// numbers reports whether the words of the enumeration are numbers to YAML
+// where they stand without quotes.
+func (t textForm) numbers() bool {
+	return slices.ContainsFunc(t.enum, func(e string) bool { return sameNumber(e, e) })
+}
+
+// refuse says what in the text the schema refuses as well.
+func (t textForm) refuse(s string) problem {
+	quoted := strconv.Quote(shorten(s))
+	if t.secret {
+		quoted = "this"
+	}
+	switch {
+	case len(t.enum) > 0:
+		if slices.Contains(t.enum, s) {
+			return problem{}
+		}
+		detail := t.advice()
+		if near := nearest(s, t.enum); near != "" {
+			detail = "did you mean " + near + "? " + detail
+		}
+		return problem{quoted + " is not " + t.what, detail}
+	case s == "" && t.refusal == nil:
+		return problem{"the text is empty", t.advice() + ", or remove the key"}
+	case t.max > 0 && utf8.RuneCountInString(s) > t.max:
+		return problem{fmt.Sprintf("%s has %d characters, more than %d", quoted, utf8.RuneCountInString(s), t.max), t.advice()}
+	case t.pattern != nil && !t.pattern.MatchString(s) && t.refusal != nil:
+		return t.refusal(s)
+	case t.pattern != nil && !t.pattern.MatchString(s):
+		return problem{quoted + " is not " + t.what, t.advice()}
+	}
+	return problem{}
+}
+
+func (t textForm) marks(v text, path string, visit visitor) {
+	if v.set() {
+		visit(path, v.at)
+	}
+}
+
+// intForm is a whole number in decimal digits.
+type intForm struct {
+	min, max int
+	what     string // unit or meaning: "seconds"
+}
+
+func (f intForm) words() string {
+	if f.min == f.max {
+		return fmt.Sprintf("`%d`", f.min)
+	}
+	return fmt.Sprintf("whole number, %d to %d", f.min, f.max)
+}
+
+func (f intForm) entries() []entry { return nil }
+
+func (f intForm) decode(d *decoder, n *yaml.Node, path string) value[int] {
+	out := value[int]{at: markOf(n), bad: true}
+	advice := fmt.Sprintf("write %s from %d to %d", f.what, f.min, f.max)
+	if f.min == f.max {
+		advice = fmt.Sprintf("write %d", f.min)
+	}
+	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || !decimal.MatchString(n.Value) {
+		d.wrongType(n, path, "a whole number", advice)
+		return out
+	}
+	i, err := strconv.Atoi(n.Value)
+	if f.min == f.max && i != f.min {
+		d.shapeError(n, path, fmt.Sprintf("%s is not %s", shorten(n.Value), f.what), fmt.Sprintf("write %d", f.min))
+		return out
+	}
+	if err != nil || i < f.min || i > f.max {
+		d.shapeError(n, path, fmt.Sprintf("%s is outside %d to %d", shorten(n.Value), f.min, f.max), advice)
+		return out
+	}
+	return value[int]{v: i, at: markOf(n)}
+}
+
+func (f intForm) marks(v value[int], path string, visit visitor) {
+	if v.set() {
+		visit(path, v.at)
+	}
+}
+
+// boolForm is true or false; with only, that one of them.
+type boolForm struct {
+	onlyTrue bool
+}
+
+func (f boolForm) words() string {
+	if f.onlyTrue {
+		return "`true`"
+	}
+	return "`true` or `false`"
+}
+
+func (f boolForm) entries() []entry { return nil }
+
+func (f boolForm) decode(d *decoder, n *yaml.Node, path string) value[bool] {
+	out := value[bool]{at: markOf(n), bad: true}
+	advice := "write true or false"
+	if f.onlyTrue {
+		advice = "write true, or remove the key"
+	}
+	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" {
+		d.wrongType(n, path, strings.TrimPrefix(advice, "write "), advice)
+		return out
+	}
+	if f.onlyTrue && isFalse(n.Value) {
+		d.shapeError(n, path, fmt.Sprintf("%q can only be true", lastKey(path)), advice)
+		return out
+	}
+	return value[bool]{v: !isFalse(n.Value), at: markOf(n)}
+}
+
+func (f boolForm) marks(v value[bool], path string, visit visitor) {
+	if v.set() {
+		visit(path, v.at)
+	}
+}
+
+// rawForm is a mapping that is kept as it stands.
+type rawForm struct{}
+
+func (rawForm) words() string    { return "mapping, kept as it stands" }
+func (rawForm) entries() []entry { return nil }
+
+func (rawForm) decode(d *decoder, n *yaml.Node, path string) value[*yaml.Node] {
+	if n.Kind != yaml.MappingNode {
+		d.wrongType(n, path, "a mapping", "write the sections of Ubuntu's autoinstall reference below it, without the autoinstall: line around them")
+		return value[*yaml.Node]{at: markOf(n), bad: true}
+	}
+	return value[*yaml.Node]{v: n, at: markOf(n)}
+}
+
+func (rawForm) marks(v value[*yaml.Node], path string, visit visitor) {
+	if !v.set() {
+		return
+	}
+	visit(path, v.at)
+	if v.v != nil {
+		visitNodes(v.v, path, visit)
+	}
+}
+
+func visitNodes(n *yaml.Node, path string, visit visitor) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			child := under(path, n.Content[i].Value)
+			visit(child, markOf(n.Content[i+1]))
+			visitNodes(n.Content[i+1], child, visit)
+		}
+	case yaml.SequenceNode:
+		for i, c := range n.Content {
+			child := path + "[" + strconv.Itoa(i) + "]"
+			visit(child, markOf(c))
+			visitNodes(c, child, visit)
+		}
+	}
+}
+
+var decimal = regexp.MustCompile(`^(0|-?[1-9][0-9]*)$`)
+
+// isText reports whether YAML takes the scalar for text. yaml.v3 tells dates
+// and the merge key apart, which are text to the JSON Schema.
+func isText(n *yaml.Node) bool {
+	switch n.ShortTag() {
+	case "!!str", "!!timestamp", "!!merge":
+		return true
+	}
+	return false
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
+
+// isFalse tells the two booleans apart; YAML 1.2 writes them in three ways each.
+func isFalse(s string) bool { return s == "false" || s == "False" || s == "FALSE" }
+
+// switchWord returns the truth of the words that YAML 1.1 takes for booleans.
+func switchWord(s string) (on, ok bool) {
+	switch s {
+	case "on":
+		return true, true
+	case "off", "no":
+		return false, true
+	}
+	return false, false
+}
+
+func sameNumber(a, b string) bool {
+	x, err := strconv.ParseFloat(a, 64)
+	if err != nil {
+		return false
+	}
+	y, err := strconv.ParseFloat(b, 64)
+	return err == nil && x == y
+}
+
+func lastKey(path string) string {
+	return path[strings.LastIndexByte(path, '.')+1:]
+}
+
+func orList(words []string) string {
+	switch n := len(words); n {
+	case 0:
+		return ""
+	case 1:
+		return words[0]
+	default:
+		return strings.Join(words[:n-1], ", ") + " or " + words[n-1]
+	}
+}
+
+// shorten cuts a foreign text to what a message can bear.
+func shorten(s string) string {
+	const limit = 40
+	if utf8.RuneCountInString(s) <= limit {
+		return s
+	}
+	return string([]rune(s)[:limit-1]) + "…"
+}
+
+func mappingExample(es []entry) string {
+	names := make([]string, len(es))
+	for i, e := range es {
+		names[i] = e.name
+	}
+	return "its keys are " + strings.Join(names, ", ")
+}

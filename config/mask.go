@@ -1,0 +1,104 @@
+package config
+
+import (
+	"bytes"
+	"regexp"
+)
+
+// Mask returns the text of a configuration with every secret replaced by
+// asterisks, character by character, for the excerpts of a report. It works on
+// any text, also on one that is no YAML: it hides the values of keys that speak
+// of passwords or secrets (password_file's excepted), crypt hashes, private
+// keys, and passwords in URLs. It rather hides too much.
+func Mask(text []byte) []byte {
+	out := bytes.Clone(bytes.TrimPrefix(text, byteOrderMark))
+	for _, at := range privateKeyText.FindAllIndex(out, -1) {
+		hide(out[at[0]:at[1]])
+	}
+	for _, at := range cryptHash.FindAllIndex(out, -1) {
+		hide(out[at[0]:at[1]])
+	}
+	for _, at := range urlPassword.FindAllSubmatchIndex(out, -1) {
+		hide(out[at[2]:at[3]])
+	}
+	for _, at := range secretKey.FindAllSubmatchIndex(out, -1) {
+		hide(out[at[1]:endOfValue(out, at[2], at[1])])
+	}
+	out = bytes.ReplaceAll(out, []byte{0}, nil)
+	return bytes.ToValidUTF8(out, []byte("\uFFFD"))
+}
+
+var (
+	privateKeyText = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z ]*-----|\z)`)
+	cryptHash      = regexp.MustCompile(`\$[0-9a-z][0-9a-z-]{0,12}\$[^\s"',}\]]+`)
+	urlPassword    = regexp.MustCompile(`://[^/\s:@]*:([^/\s]+)@`)
+	// secretKey ends where the value begins; its group is the key.
+	secretKey = regexp.MustCompile(`(?i)([\w-]*(?:pass(?:word|wd|phrase|_hash)?|secret|token|pwd)[\w-]*)["']?[ \t]*:[ \t]*`)
+	fileKey   = regexp.MustCompile(`(?i)_?file$`)
+)
+
+// hide replaces every character but line breaks; columns stay.
+func hide(b []byte) {
+	for i, c := range b {
+		switch {
+		case c == '\n' || c == '\r':
+		case c&0xc0 == 0x80: // the rest of a UTF-8 character, dropped by Mask
+			b[i] = 0
+		default:
+			b[i] = '*'
+		}
+	}
+}
+
+// endOfValue returns where the value ends that begins at start, whose key
+// begins at key.
+func endOfValue(text []byte, key, start int) int {
+	name := secretKey.FindSubmatch(text[key:start])
+	if name != nil && fileKey.Match(name[1]) {
+		return start
+	}
+	rest := text[start:]
+	if len(rest) > 0 && (rest[0] == '"' || rest[0] == '\'') {
+		if end := closingQuote(rest); end > 0 {
+			return start + end
+		}
+		return len(text)
+	}
+	line := 1 + bytes.LastIndexByte(text[:key], '\n')
+	if bytes.IndexByte(text[line:key], '{') >= 0 {
+		if end := bytes.IndexAny(rest, ",}\n"); end >= 0 {
+			return start + end
+		}
+		return len(text)
+	}
+	// Block style: the rest of the line, and the lines that are indented deeper
+	// than the key.
+	for end := start; ; {
+		next := bytes.IndexByte(text[end:], '\n')
+		if next < 0 {
+			return len(text)
+		}
+		end += next
+		following := text[end+1:]
+		content := bytes.TrimLeft(following, " ")
+		blank := len(content) == 0 || content[0] == '\n' || content[0] == '\r'
+		if len(content) == 0 || !blank && len(following)-len(content) <= key-line {
+			return end
+		}
+		end++
+	}
+}
+
+func closingQuote(text []byte) int {
+	for i := 1; i < len(text); i++ {
+		switch {
+		case text[0] == '"' && text[i] == '\\':
+			i++
+		case text[i] == text[0] && i+1 < len(text) && text[i+1] == text[0] && text[0] == '\'':
+			i++
+		case text[i] == text[0]:
+			return i + 1
+		}
+	}
+	return 0
+}
