@@ -1,0 +1,239 @@
+package autoinstall
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gpustrap/gpustrap/config"
+	"github.com/gpustrap/gpustrap/report"
+)
+
+// builder works out what a machine's three forms have in common: repositories,
+// steps and data files.
+type builder struct {
+	in      *Input
+	scripts scriptSet
+	rep     report.Report
+	repos   []repository
+}
+
+func newBuilder(in *Input, set scriptSet) *builder {
+	b := &builder{in: in, scripts: set}
+	b.checkInput()
+	if !b.rep.HasErrors() {
+		b.repos = b.repositories()
+	}
+	return b
+}
+
+func (b *builder) complain(at, summary, detail string) {
+	b.rep.Add(report.Diagnostic{
+		Severity: report.Error, Path: at, Pos: b.in.Machine.Origin(at), Summary: summary, Detail: detail,
+	})
+}
+
+func (b *builder) checkInput() {
+	m := &b.in.Machine
+	if codenames[m.Ubuntu] == "" {
+		b.complain("ubuntu", fmt.Sprintf("there is no render for Ubuntu %s", m.Ubuntu), "write 22.04, 24.04 or 26.04")
+	}
+	if len(m.Users) == 0 {
+		b.complain("users", "the machine has no user", "nobody could log in")
+	}
+	if m.GPU != nil && (b.in.Stack == nil || len(b.in.Stack.Packages) == 0) {
+		b.complain("gpu", "no driver packages are worked out for these GPUs", "name them with gpu.model")
+	}
+	if n := m.Network; n != nil && len(n.Addresses) > 0 && n.Interface == "" && b.networkMAC() == "" {
+		b.complain("network.addresses", "the addresses belong to no interface",
+			"add network.mac or network.interface; every interface would get them")
+	}
+}
+
+// steps returns the steps of the installation in order.
+func (b *builder) steps() []string {
+	m := &b.in.Machine
+	var out []string
+	add := func(step string, wanted bool) {
+		if wanted {
+			out = append(out, step)
+		}
+	}
+	installs := b.in.Stack != nil || m.Docker != nil || m.Toolkit != nil || len(m.Packages) > 0
+	add(stepRepositories, installs || len(b.repos) > 0)
+	add(stepDriver, b.in.Stack != nil)
+	add(stepDocker, m.Docker != nil)
+	add(stepToolkit, m.Toolkit != nil)
+	add(stepPackages, len(m.Packages) > 0)
+	add(stepUsers, len(b.dockerUsers()) > 0)
+	add(stepUpgrades, b.in.Stack != nil && len(b.in.Stack.Hold) > 0)
+	add(stepReady, b.in.Stack != nil || m.Docker != nil)
+	return out
+}
+
+// dockerUsers are the members of the docker group.
+func (b *builder) dockerUsers() []string {
+	var out []string
+	if b.in.Machine.Docker != nil {
+		for _, u := range b.in.Machine.Users {
+			if u.Docker {
+				out = append(out, u.Name)
+			}
+		}
+	}
+	return out
+}
+
+// dataFiles returns the files that tell the scripts what this machine is.
+func (b *builder) dataFiles(steps []string) []file {
+	files := []file{{dataFolder + "/machine.env", "0644", b.environment(steps)}}
+	if slices.Contains(steps, stepRepositories) {
+		var lines strings.Builder
+		for _, r := range b.repos {
+			lines.WriteString(r.line())
+			if r.keyData != nil {
+				files = append(files, file{dataFolder + "/" + r.key, "0644", string(r.keyData)})
+			}
+		}
+		files = append(files, file{dataFolder + "/repositories", "0644", lines.String()})
+	}
+	if b.in.Machine.Docker != nil {
+		files = append(files, file{dataFolder + "/daemon.json", "0644", b.daemonJSON()})
+	}
+	for _, f := range files {
+		if err := fitsHeredoc(f.content); err != nil {
+			b.rep.Add(internal(b.in, fmt.Errorf("cannot carry %s: %w", f.path, err)))
+		}
+	}
+	return files
+}
+
+// environment returns machine.env, the settings that the scripts read.
+func (b *builder) environment(steps []string) string {
+	m := &b.in.Machine
+	var s strings.Builder
+	s.WriteString("# Written by gpustrap for " + m.Name + "; the scripts in " + scriptFolder + " read it.\n")
+	set := func(name, value string) { s.WriteString(assignment(name, value)) }
+	setList := func(name string, values []string) { set(name, strings.Join(values, " ")) }
+
+	set("MACHINE", m.Name)
+	set("UBUNTU_RELEASE", m.Ubuntu)
+	set("UBUNTU_ARCH", m.Arch)
+	setList("STEPS", steps)
+	setList("PACKAGES", m.Packages)
+
+	var branch, kernel string
+	var packages, components, services, modules, hold []string
+	if stack := b.in.Stack; stack != nil {
+		branch, kernel = stack.Branch.Name, stack.Kernel.Meta
+		packages, components, services, modules, hold = stack.Packages, stack.Components, stack.Services, stack.Modules, stack.Hold
+	}
+	count := 0
+	if m.GPU != nil {
+		count = m.GPU.Count
+	}
+	set("GPU_BRANCH", branch)
+	setList("GPU_PACKAGES", packages)
+	setList("GPU_COMPONENTS", components)
+	setList("GPU_SERVICES", services)
+	setList("GPU_MODULES", modules)
+	setList("GPU_HOLD", hold)
+	set("GPU_COUNT", strconv.Itoa(count))
+	set("KERNEL_PACKAGE", kernel)
+
+	var dockerVersion, dataRoot, toolkitVersion string
+	if m.Docker != nil {
+		dockerVersion, dataRoot = m.Docker.Version, m.Docker.DataRoot
+	}
+	if m.Toolkit != nil {
+		toolkitVersion = m.Toolkit.Version
+	}
+	set("DOCKER", flag(m.Docker != nil))
+	set("DOCKER_VERSION", dockerVersion)
+	set("DOCKER_DATA_ROOT", dataRoot)
+	setList("DOCKER_USERS", b.dockerUsers())
+	set("TOOLKIT", flag(m.Toolkit != nil))
+	set("TOOLKIT_VERSION", toolkitVersion)
+	return s.String()
+}
+
+func flag(on bool) string {
+	if on {
+		return "1"
+	}
+	return "0"
+}
+
+// daemonConfig is the part of Docker's daemon.json that gpustrap sets.
+type daemonConfig struct {
+	DataRoot        string            `json:"data-root,omitempty"`
+	AddressPools    []addressPool     `json:"default-address-pools,omitempty"`
+	ShmSize         string            `json:"default-shm-size,omitempty"`
+	Features        map[string]bool   `json:"features,omitempty"`
+	LiveRestore     bool              `json:"live-restore"`
+	LogDriver       string            `json:"log-driver"`
+	LogOptions      map[string]string `json:"log-opts,omitempty"`
+	RegistryMirrors []string          `json:"registry-mirrors,omitempty"`
+}
+
+type addressPool struct {
+	Base string `json:"base"`
+	Size int    `json:"size"`
+}
+
+// daemonJSON returns Docker's configuration. Logs rotate, containers survive a
+// restart of the engine, and devices are given by CDI, which needs no say from
+// Docker 28.2 on.
+func (b *builder) daemonJSON() string {
+	d := b.in.Machine.Docker
+	c := daemonConfig{
+		DataRoot: d.DataRoot, ShmSize: d.ShmSize, LiveRestore: d.LiveRestore,
+		LogDriver: "json-file", LogOptions: map[string]string{}, RegistryMirrors: d.RegistryProxy,
+	}
+	if d.LogMaxSize != "" {
+		c.LogOptions["max-size"] = d.LogMaxSize
+	}
+	if d.LogMaxFiles > 0 {
+		c.LogOptions["max-file"] = strconv.Itoa(d.LogMaxFiles)
+	}
+	for _, p := range d.AddressPools {
+		c.AddressPools = append(c.AddressPools, addressPool{p.Base.String(), p.Size})
+	}
+	if b.in.Machine.Toolkit != nil {
+		c.Features = map[string]bool{"cdi": true}
+	}
+	out, err := json.MarshalIndent(c, "", "    ")
+	if err != nil {
+		b.rep.Add(internal(b.in, err))
+	}
+	return string(out) + "\n"
+}
+
+// cloudUser returns a user as cloud-init makes them at the first boot. The
+// docker group is left to users.sh: it may not be there yet.
+func cloudUser(u config.User) CloudUser {
+	locked := u.PasswordHash == ""
+	out := CloudUser{
+		Name: u.Name, Gecos: u.FullName, Shell: u.Shell,
+		LockPasswd: &locked, Passwd: u.PasswordHash, SSHAuthorizedKeys: u.AuthorizedKeys,
+	}
+	if out.Shell == "" {
+		out.Shell = "/bin/bash"
+	}
+	groups := make([]any, 0, len(u.Groups)+2)
+	if u.Sudo != config.SudoNo {
+		groups = append(groups, "adm", "sudo")
+	}
+	for _, g := range u.Groups {
+		groups = append(groups, g)
+	}
+	if len(groups) > 0 {
+		out.Groups = groups
+	}
+	if u.Sudo == config.SudoNoPassword {
+		out.Sudo = "ALL=(ALL) NOPASSWD:ALL"
+	}
+	return out
+}

@@ -1,0 +1,159 @@
+package autoinstall
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/gpustrap/gpustrap/scripts"
+	"github.com/gpustrap/gpustrap/templates"
+)
+
+// Places on the machine.
+const (
+	scriptFolder = "/usr/local/lib/gpustrap"
+	dataFolder   = "/etc/gpustrap"
+)
+
+// The steps of the installation, in their order. Each is a script.
+const (
+	stepAccounts     = "accounts"
+	stepRepositories = "repositories"
+	stepDriver       = "driver"
+	stepDocker       = "docker"
+	stepToolkit      = "toolkit"
+	stepPackages     = "packages"
+	stepUsers        = "users"
+	stepUpgrades     = "upgrades"
+	stepReady        = "ready"
+)
+
+// chooseDisk and growRoot run in the installer, not on the machine.
+const (
+	chooseDisk = "choose-disk.sh"
+	growRoot   = "grow-root.sh"
+)
+
+// filesOf names the files that a step takes.
+var filesOf = map[string][]string{
+	stepAccounts:     {"accounts.sh"},
+	stepRepositories: {"repositories.sh"},
+	stepDriver:       {"driver.sh"},
+	stepDocker:       {"docker.sh"},
+	stepToolkit:      {"toolkit.sh"},
+	stepPackages:     {"packages.sh"},
+	stepUsers:        {"users.sh", "gpustrap-users.service"},
+	stepUpgrades:     {"upgrades.sh"},
+	stepReady:        {"ready.sh", "gpu-ready.sh", "gpu-ready.service"},
+}
+
+// scriptSet is the scripts' text by file name.
+type scriptSet map[string]string
+
+func readScripts() (scriptSet, error) {
+	set := scriptSet{}
+	names := []string{"steps.sh", "install.sh", chooseDisk, growRoot}
+	for _, files := range filesOf {
+		names = append(names, files...)
+	}
+	for _, name := range names {
+		text, err := scripts.Read(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := fitsHeredoc(text); err != nil {
+			return nil, fmt.Errorf("cannot carry the script %s: %w", name, err)
+		}
+		set[name] = text
+	}
+	return set, nil
+}
+
+// file is a file on the machine.
+type file struct {
+	path    string
+	mode    string // octal
+	content string
+}
+
+// scriptFiles returns the scripts of some steps.
+func (s scriptSet) scriptFiles(steps []string) []file {
+	names := []string{"steps.sh", "install.sh"}
+	for _, step := range steps {
+		names = append(names, filesOf[step]...)
+	}
+	out := make([]file, len(names))
+	for i, name := range names {
+		out[i] = s.scriptFile(name)
+	}
+	return out
+}
+
+func (s scriptSet) scriptFile(name string) file {
+	mode := "0644"
+	if strings.HasPrefix(s[name], "#!") {
+		mode = "0755"
+	}
+	return file{path.Join(scriptFolder, name), mode, s[name]}
+}
+
+// commands returns every command that is the same for all machines.
+func (s scriptSet) commands() []string {
+	var out []string
+	for name := range s {
+		switch name {
+		case chooseDisk, growRoot:
+			out = append(out, s.liveCommand(name))
+		default:
+			out = append(out, targetCommand(s.scriptFile(name)))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// liveFolder is where scripts lie that run in the live system.
+const liveFolder = "/run/gpustrap"
+
+// liveCommand puts a script into the live system.
+func (s scriptSet) liveCommand(name string) string {
+	return writeCommand("", file{path.Join(liveFolder, name), "0755", s[name]})
+}
+
+// targetCommand puts a file into the system that is being installed.
+// TARGET_MOUNT_POINT is set by the installer.
+func targetCommand(f file) string { return writeCommand("$TARGET_MOUNT_POINT", f) }
+
+const endOfFile = "GPUSTRAP_END"
+
+// writeCommand returns the shell that writes a file, its content as it is, so
+// that a person can read it in the seed.
+func writeCommand(root string, f file) string {
+	at := `"` + root + f.path + `"`
+	return fmt.Sprintf("mkdir -p \"%s%s\"\ncat >%s <<'%s'\n%s%s\nchmod %s %s\n",
+		root, path.Dir(f.path), at, endOfFile, withNewline(f.content), endOfFile, f.mode, at)
+}
+
+func withNewline(s string) string {
+	if s == "" || strings.HasSuffix(s, "\n") {
+		return s
+	}
+	return s + "\n"
+}
+
+// fitsHeredoc reports why a text cannot stand in a shell's here-document.
+func fitsHeredoc(text string) error {
+	switch {
+	case strings.ContainsRune(text, 0):
+		return fmt.Errorf("it holds a NUL byte")
+	case slices.Contains(strings.Split(text, "\n"), endOfFile):
+		return fmt.Errorf("it holds the line %s", endOfFile)
+	}
+	return nil
+}
+
+// assignment returns a shell assignment, whatever the value holds.
+func assignment(name, value string) string {
+	return name + "=" + templates.QuoteShell(value) + "\n"
+}

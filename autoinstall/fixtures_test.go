@@ -1,0 +1,146 @@
+package autoinstall
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/gpustrap/gpustrap/config"
+	"github.com/gpustrap/gpustrap/gpu"
+)
+
+// The machines that golden renders are made of. Stacks are written out here:
+// package gpu has its own tests for how they come about.
+
+const (
+	opsKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA0WdoiyUTNMUQpxIeGJWTgIvQ8nVGmLKzGYkyVb4ZtX ops@example"
+	adaKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHk3TnAqWbYoT8P0YhJ6cTq6R2d0yXo0w2r9YyKcPq1B ada@example"
+	// The password is "example".
+	exampleHash = "$6$exampleexample$pPlZqPpdBLC365k4vsSuYxCI0Nxenfo5jQAmRH37meI/kKCnR.io8gJFIbatADWoralJVbGUQWHCGiiBhpvbh."
+)
+
+var releases = []string{"22.04", "24.04", "26.04"}
+
+func baseMachine(name, release string) config.Machine {
+	return config.Machine{
+		Name: name, Hostname: name, Ubuntu: release, Arch: "amd64",
+		Locale: "en_US.UTF-8", Timezone: "Etc/UTC", Keyboard: config.Keyboard{Layout: "us"},
+		Users: []config.User{{
+			Name: "ops", AuthorizedKeys: []string{opsKey}, Sudo: config.SudoNoPassword, Docker: true,
+		}},
+		Storage: config.Storage{Layout: "lvm", Disk: config.Disk{Serial: "S6ESNX0W123456"}},
+		Boot:    config.Boot{Confirm: config.ConfirmCountdown, Timeout: 30},
+		After:   config.AfterPoweroff,
+	}
+}
+
+func defaultDocker() *config.Docker {
+	return &config.Docker{LogMaxSize: "50m", LogMaxFiles: 3, LiveRestore: true}
+}
+
+func testStack(release, branch string, flavour gpu.Flavour) *gpu.Stack {
+	open := ""
+	if flavour == gpu.Open {
+		open = "-open"
+	}
+	return &gpu.Stack{
+		Branch: gpu.Branch{Name: branch, Status: "LTSB", EOL: "2028-06"}, Flavour: flavour, Source: "ubuntu",
+		Kernel: gpu.Kernel{Flavour: "ga", Meta: "linux-generic"}, Signed: true,
+		Packages: []string{
+			"linux-modules-nvidia-" + branch + open + "-generic",
+			"nvidia-headless-no-dkms-" + branch + open, "nvidia-utils-" + branch,
+		},
+		Components: []string{"restricted"},
+		Services:   []string{"nvidia-persistenced.service"},
+		Hold: []string{
+			"linux-generic", "linux-modules-nvidia-" + branch + open + "-generic",
+			"nvidia-headless-no-dkms-" + branch + open, "nvidia-utils-" + branch,
+		},
+	}
+}
+
+func workstation(release string) Input {
+	m := baseMachine("workstation", release)
+	m.Docker, m.Toolkit = defaultDocker(), &config.Toolkit{}
+	m.GPU = &config.GPU{Models: []string{"rtx-5090"}, Count: 1}
+	return Input{Machine: m, Stack: testStack(release, "580-server", gpu.Open)}
+}
+
+func lab(release string) Input {
+	m := baseMachine("lab", release)
+	m.Users = []config.User{
+		{Name: "ops", FullName: "Olga P. Stevens", PasswordHash: exampleHash, AuthorizedKeys: []string{opsKey}, Sudo: config.SudoPassword, Docker: true},
+		{Name: "ada", FullName: "Ada L.", AuthorizedKeys: []string{adaKey}, Sudo: config.SudoNo, Docker: true, Groups: []string{"video"}},
+		{Name: "lin", FullName: "Lin Y.", PasswordHash: exampleHash, AuthorizedKeys: []string{opsKey}, Sudo: config.SudoPassword, Shell: "/bin/dash"},
+	}
+	m.Docker = &config.Docker{
+		Version: "5:29.6.1-1~ubuntu." + release + "~" + codenames[release], DataRoot: "/srv/docker",
+		LogMaxSize: "20m", LogMaxFiles: 5, LiveRestore: true, ShmSize: "8g",
+		AddressPools:  []config.AddressPool{{Base: netip.MustParsePrefix("10.200.0.0/16"), Size: 24}},
+		RegistryProxy: []string{"https://registry.example"},
+	}
+	m.Toolkit = &config.Toolkit{Version: "1.20.1-1"}
+	m.GPU = &config.GPU{Models: []string{"l40s"}, Count: 4}
+	m.Packages = []string{"htop", "tmux"}
+	m.Timezone = "Europe/Zurich"
+	m.Keyboard = config.Keyboard{Layout: "ch,us", Variant: "de,", Toggle: "alt_shift_toggle"}
+	m.Storage.Disk = config.Disk{WWN: "0x500a07512345678a"}
+	m.After = config.AfterReboot
+	return Input{Machine: m, Stack: testStack(release, "580-server", gpu.Open)}
+}
+
+func hgx(release string) Input {
+	m := baseMachine("hgx01", release)
+	m.Docker, m.Toolkit = defaultDocker(), &config.Toolkit{}
+	m.GPU = &config.GPU{Models: []string{"h100-sxm"}, Count: 8}
+	m.Match.MACs = []net.HardwareAddr{{0xb8, 0xce, 0xf6, 0, 0, 1}}
+	m.Network = &config.Network{
+		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.11/24")}, Gateway: netip.MustParseAddr("10.0.0.1"),
+		Nameservers: []netip.Addr{netip.MustParseAddr("10.0.0.53")}, Search: []string{"example.com"}, MTU: 9000,
+	}
+	m.Storage = config.Storage{Layout: "direct", Disk: config.Disk{Size: "smallest"}}
+	s := testStack(release, "580-server", gpu.Open)
+	s.Packages = append(s.Packages, "nvidia-fabricmanager-580", "libnvidia-nscq-580")
+	s.Hold = append(s.Hold, "nvidia-fabricmanager-580", "libnvidia-nscq-580")
+	s.Components = []string{"restricted", "multiverse"}
+	s.Services = append(s.Services, "nvidia-fabricmanager.service")
+	s.FabricManager = true
+	return Input{Machine: m, Stack: s, Report: "http://10.0.0.2:8080/events/hgx01"}
+}
+
+func plain(release string) Input {
+	m := baseMachine("login", release)
+	m.Storage.Disk = config.Disk{}
+	return Input{Machine: m}
+}
+
+// mirrored has every repository on a site's own server, with keys of its own.
+func mirrored(release string) Input {
+	in := workstation(release)
+	m := &in.Machine
+	m.Name, m.Hostname = "mirrored", "mirrored"
+	key := []byte("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZxample\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n")
+	own := func(url, suite string) config.Source {
+		return config.Source{URL: url, Suite: suite, Key: key, Fingerprint: "0123456789ABCDEF0123456789ABCDEF01234567"}
+	}
+	m.Sources = config.Sources{
+		Ubuntu: own("http://mirror.example/ubuntu", "noble-site"), Docker: own("http://mirror.example/docker", ""),
+		Toolkit: own("http://mirror.example/toolkit", "stable"), CUDA: own("http://mirror.example/cuda", ""),
+	}
+	in.Stack.Source = "cuda"
+	m.Storage.Disk = config.Disk{Path: "/dev/disk/by-path/pci-0000:00:1f.2-ata-1"}
+	return in
+}
+
+var fixtures = map[string]func(release string) Input{
+	"workstation": workstation, "lab": lab, "hgx": hgx, "plain": plain, "mirrored": mirrored,
+}
+
+func newTestRenderer(t testing.TB) *Renderer {
+	t.Helper()
+	r, err := NewRenderer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}

@@ -1,0 +1,241 @@
+package autoinstall
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/gpustrap/gpustrap/config"
+	"github.com/gpustrap/gpustrap/templates"
+)
+
+// document returns the machine's autoinstall without its raw fragment.
+func (b *builder) document() *Document {
+	if b.rep.HasErrors() {
+		return nil
+	}
+	m := &b.in.Machine
+	doc := &Document{
+		Version:  1,
+		Locale:   m.Locale,
+		Timezone: m.Timezone,
+		Network:  b.network(),
+		APT:      b.apt(),
+		Storage:  b.storage(),
+		Updates:  "security",
+		Shutdown: string(m.After),
+	}
+	if m.Keyboard.Layout != "" {
+		doc.Keyboard = &Keyboard{Layout: m.Keyboard.Layout, Variant: m.Keyboard.Variant, Toggle: m.Keyboard.Toggle}
+	}
+	if b.in.Stack != nil && b.in.Stack.Kernel.Meta != "" {
+		doc.Kernel = &Kernel{Package: b.in.Stack.Kernel.Meta}
+	}
+	if m.Ubuntu >= "24.04" {
+		// On by default for servers from 26.04; with a kernel of our own that
+		// stops the installation on certified hardware.
+		doc.OEM = &OEM{Install: false}
+	}
+	if b.in.Report != "" {
+		doc.Reporting = map[string]Reporter{"gpustrap": {
+			Type: "webhook", Endpoint: b.in.Report, Level: "DEBUG", Retries: []int{1, 2, 5},
+		}}
+	}
+	b.users(doc)
+	b.commands(doc)
+	return doc
+}
+
+// users fills identity, ssh and user-data. The identity section demands a
+// password and gives the user sudo; everybody who does not fit it is made by
+// cloud-init at the first boot, whose users can do with keys alone.
+func (b *builder) users(doc *Document) {
+	m := &b.in.Machine
+	first := m.Users[0]
+	rest := m.Users
+	yes := true
+	passwords := slices.ContainsFunc(m.Users, func(u config.User) bool { return u.PasswordHash != "" })
+	doc.SSH = &SSH{InstallServer: &yes, AllowPW: &passwords}
+	cloud := &CloudConfig{}
+	if first.PasswordHash != "" && first.Sudo == config.SudoPassword && first.Shell == "" && len(first.Groups) == 0 {
+		doc.Identity = &Identity{
+			Realname: first.FullName, Username: first.Name, Hostname: m.Hostname, Password: first.PasswordHash,
+		}
+		doc.SSH.AuthorizedKeys = first.AuthorizedKeys
+		rest = rest[1:]
+	} else {
+		cloud.Hostname = m.Hostname
+		cloud.ManageEtcHosts = "localhost"
+	}
+	for _, u := range rest {
+		cloud.Users = append(cloud.Users, cloudUser(u))
+	}
+	if len(rest) > 0 {
+		doc.UserData = cloud
+	}
+}
+
+// networkMAC returns the address of the interface that the network is for.
+func (b *builder) networkMAC() string {
+	m := &b.in.Machine
+	switch {
+	case m.Network.MAC != nil:
+		return m.Network.MAC.String()
+	case len(m.Match.MACs) > 0:
+		return m.Match.MACs[0].String()
+	}
+	return ""
+}
+
+// network returns the netplan configuration, or nil for the installer's own:
+// DHCP on every Ethernet interface.
+func (b *builder) network() *Network {
+	n := b.in.Machine.Network
+	if n == nil {
+		return nil
+	}
+	name := "lan"
+	eth := Ethernet{DHCP4: &n.DHCP, MTU: n.MTU}
+	switch mac := b.networkMAC(); {
+	case n.Interface != "":
+		name = n.Interface
+	case mac != "":
+		eth.Match = &EthernetMatch{MACAddress: mac}
+	default:
+		eth.Match = &EthernetMatch{Name: "e*"}
+	}
+	for _, a := range n.Addresses {
+		eth.Addresses = append(eth.Addresses, a.String())
+	}
+	if n.Gateway.IsValid() {
+		eth.Routes = []Route{{To: "default", Via: n.Gateway.String()}}
+	}
+	if len(n.Nameservers)+len(n.Search) > 0 {
+		eth.Nameservers = &Nameservers{Addresses: addressTexts(n.Nameservers), Search: n.Search}
+	}
+	return &Network{Version: 2, Ethernets: map[string]Ethernet{name: eth}}
+}
+
+func addressTexts(addrs []netip.Addr) []string {
+	var out []string
+	for _, a := range addrs {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+// apt returns the apt section. A machine whose installation needs the network
+// stops when no mirror answers: the installer would go on without it and fail
+// later with a worse message.
+func (b *builder) apt() *APT {
+	m := &b.in.Machine
+	no := false
+	out := &APT{Geoip: &no}
+	if m.Ubuntu >= "24.04" && len(b.steps()) > 0 {
+		out.Fallback = "abort"
+	}
+	source := m.Sources.Ubuntu
+	if source.URL == "" {
+		return out
+	}
+	mirror := []Mirror{{Arches: []string{"default"}, URI: source.URL}}
+	out.Security = mirror
+	if m.Ubuntu >= "24.04" {
+		out.MirrorSelection = &MirrorSelection{Primary: []MirrorCandidate{{URI: source.URL}}}
+	} else {
+		out.Primary = mirror
+	}
+	if len(source.Key) > 0 || source.Suite != "" {
+		b.ownArchive(out)
+	}
+	return out
+}
+
+// ownArchive describes an archive that is not laid out or signed as Ubuntu's is
+// in full. repositories.sh sets it up again, with a keyring of its own.
+func (b *builder) ownArchive(out *APT) {
+	i := slices.IndexFunc(b.repos, func(r repository) bool { return r.name == "ubuntu" })
+	r := b.repos[i]
+	if b.in.Machine.Ubuntu >= "24.04" {
+		out.SourcesList = r.deb822()
+		return
+	}
+	out.SourcesList = r.oneLine(b.in.Machine.Arch)
+	if r.keyData != nil {
+		out.Sources = map[string]APTSource{installerKey: {Key: string(r.keyData)}}
+	}
+}
+
+// storage returns the layout with the nearest thing to the disk rule that the
+// installer can match by itself; choose-disk.sh, in early-commands, replaces it
+// with the path of the one disk that fits.
+func (b *builder) storage() *Storage {
+	m := &b.in.Machine
+	layout := &Layout{Name: m.Storage.Layout}
+	if layout.Name == "lvm" {
+		layout.SizingPolicy = "all"
+	}
+	match := Match{}
+	switch d := m.Storage.Disk; {
+	case d.Serial != "":
+		// ID_SERIAL, which the installer compares, has the model before the
+		// serial number and sometimes a namespace behind it.
+		match.Serial = "*" + literalPattern(d.Serial) + "*"
+	case d.WWN != "":
+		match.Path = "/dev/disk/by-id/wwn-" + literalPattern(d.WWN)
+	case d.Path != "":
+		match.Path = literalPattern(d.Path)
+	case d.Size != "":
+		match.Size = d.Size
+	default:
+		match.Size = "largest"
+	}
+	layout.Match = Matches{match}
+	return &Storage{Layout: layout}
+}
+
+// literalPattern returns a shell pattern that matches s alone.
+func literalPattern(s string) string {
+	return strings.NewReplacer("[", "[[]", "*", "[*]", "?", "[?]").Replace(s)
+}
+
+// diskRule returns the arguments of choose-disk.sh.
+func diskRule(d config.Disk) []string {
+	switch {
+	case d.Serial != "":
+		return []string{"serial", d.Serial}
+	case d.WWN != "":
+		return []string{"wwn", d.WWN}
+	case d.Path != "":
+		return []string{"path", d.Path}
+	case d.Size != "":
+		return []string{"size", d.Size}
+	}
+	return []string{"only"}
+}
+
+// commands fills early- and late-commands.
+func (b *builder) commands(doc *Document) {
+	m := &b.in.Machine
+	ownStorage := m.Autoinstall != nil && valueOf(m.Autoinstall, "storage") != nil &&
+		valueOf(resolveAlias(valueOf(m.Autoinstall, "storage")), "config") != nil
+	run := func(list *[]Command, command ...string) {
+		*list = append(*list, Command{Shell: templates.ShellCommand(command...)})
+	}
+	if !ownStorage {
+		doc.EarlyCommands = append(doc.EarlyCommands, Command{Shell: b.scripts.liveCommand(chooseDisk)})
+		run(&doc.EarlyCommands, append([]string{"bash", liveFolder + "/" + chooseDisk}, diskRule(m.Storage.Disk)...)...)
+	}
+	if m.Ubuntu == "22.04" && m.Storage.Layout == "lvm" && !ownStorage {
+		doc.LateCommands = append(doc.LateCommands, Command{Shell: b.scripts.liveCommand(growRoot)})
+		run(&doc.LateCommands, "sh", liveFolder+"/"+growRoot)
+	}
+	steps := b.steps()
+	if len(steps) == 0 {
+		return
+	}
+	for _, f := range append(b.scripts.scriptFiles(steps), b.dataFiles(steps)...) {
+		doc.LateCommands = append(doc.LateCommands, Command{Shell: targetCommand(f)})
+	}
+	run(&doc.LateCommands, "curtin", "in-target", "--", "bash", scriptFolder+"/install.sh", "--installer")
+}

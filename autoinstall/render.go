@@ -1,0 +1,154 @@
+package autoinstall
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"reflect"
+	"testing/fstest"
+
+	"github.com/gpustrap/gpustrap/config"
+	"github.com/gpustrap/gpustrap/gpu"
+	"github.com/gpustrap/gpustrap/report"
+)
+
+// Input is what a render is made of. It is only read.
+type Input struct {
+	Machine config.Machine
+	Stack   *gpu.Stack // nil: no driver is installed
+	Report  string     // URL that the installer posts its events to; empty: none
+}
+
+// Seed is the files of a NoCloud data source. NetworkConfig is nil: Subiquity's
+// network section configures the installer and the machine, and a second
+// configuration of the live system would only compete with it.
+type Seed struct {
+	UserData      []byte
+	MetaData      []byte
+	VendorData    []byte // empty: the file is there so that nobody waits for it
+	NetworkConfig []byte
+}
+
+// seedFile is the mode of a seed's files: they hold password hashes.
+const seedFile fs.FileMode = 0o600
+
+// FS returns the seed as files: user-data, meta-data, vendor-data, and
+// network-config where there is one.
+func (s Seed) FS() fs.FS {
+	files := fstest.MapFS{
+		userDataName:  {Data: s.UserData, Mode: seedFile},
+		"meta-data":   {Data: s.MetaData, Mode: seedFile},
+		"vendor-data": {Data: s.VendorData, Mode: seedFile},
+	}
+	if s.NetworkConfig != nil {
+		files["network-config"] = &fstest.MapFile{Data: s.NetworkConfig, Mode: seedFile}
+	}
+	return files
+}
+
+// Renderer renders machines. It holds what is the same for all of them, made
+// and checked once, and may be used by several goroutines at a time.
+type Renderer struct {
+	scripts scriptSet
+	fixed   fixedCommands
+}
+
+// NewRenderer prepares the scripts. It fails only if they are damaged.
+func NewRenderer() (*Renderer, error) {
+	set, err := readScripts()
+	if err != nil {
+		return nil, err
+	}
+	r := &Renderer{scripts: set, fixed: fixedCommands{}}
+	for _, command := range set.commands() {
+		if err := r.fixed.add(command); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// Render returns the machine's NoCloud seed. It is a pure function of the input:
+// same input, same bytes. What leaves has been decoded again and compared with
+// the document that it was made from; when the report has errors the seed is
+// empty.
+func (r *Renderer) Render(in Input) (Seed, report.Report) {
+	doc, rep := r.document(&in)
+	if rep.HasErrors() {
+		return Seed{}, rep
+	}
+	whole, varying, err := r.fixed.encode(doc)
+	if err != nil {
+		rep.Add(internal(&in, err))
+		return Seed{}, rep
+	}
+	rep.Merge(r.checkCommands(&in, doc))
+	back, found := DecodeDocument(varying, in.Machine.Ubuntu)
+	for _, d := range found.Diagnostics {
+		rep.Add(internal(&in, fmt.Errorf("the rendered %s", d)))
+	}
+	if back != nil && !reflect.DeepEqual(back, r.fixed.without(doc)) {
+		rep.Add(internal(&in, fmt.Errorf("the rendered user-data does not read back as it was made")))
+	}
+	if rep.HasErrors() {
+		return Seed{}, rep
+	}
+	meta, err := metaData(&in, whole)
+	if err != nil {
+		rep.Add(internal(&in, err))
+		return Seed{}, rep
+	}
+	return Seed{UserData: whole, MetaData: meta, VendorData: []byte{}}, rep
+}
+
+// document returns the machine's autoinstall, its raw fragment merged in.
+func (r *Renderer) document(in *Input) (*Document, report.Report) {
+	b := newBuilder(in, r.scripts)
+	doc := b.document()
+	if b.rep.HasErrors() || in.Machine.Autoinstall == nil {
+		return doc, b.rep
+	}
+	doc, found := applyFragment(doc, in)
+	b.rep.Merge(found)
+	return doc, b.rep
+}
+
+// metaData returns the meta-data: an instance-id that changes with the seed and
+// with nothing else. There is no local-hostname: it would name the live system
+// after the machine, in DHCP and DNS too, before there is one.
+func metaData(in *Input, userData []byte) ([]byte, error) {
+	sum := sha256.Sum256(userData)
+	return marshal(struct {
+		InstanceID string `yaml:"instance-id"`
+	}{in.Machine.Name + "-" + hex.EncodeToString(sum[:8])})
+}
+
+// maxCommand is the longest command, in bytes: the kernel takes at most 128 KiB
+// for one argument, and sh -c makes one of a command.
+const maxCommand = 100 << 10
+
+func (r *Renderer) checkCommands(in *Input, doc *Document) report.Report {
+	var rep report.Report
+	for _, list := range [][]Command{doc.EarlyCommands, doc.LateCommands, doc.ErrorCommands} {
+		for _, c := range list {
+			if c.size() > maxCommand {
+				rep.Add(report.Diagnostic{
+					Severity: report.Error, Path: "autoinstall", Pos: in.Machine.Origin("autoinstall"),
+					Summary: fmt.Sprintf("a command is %d bytes long, and the installer can start at most %d", c.size(), maxCommand),
+					Detail:  "split it, or put its data into files",
+				})
+			}
+		}
+	}
+	return rep
+}
+
+// internal is a complaint that the person's file is not to blame for.
+func internal(in *Input, err error) report.Diagnostic {
+	return report.Diagnostic{
+		Severity: report.Error, Pos: in.Machine.Origin(""),
+		Summary: fmt.Sprintf("cannot render %s: %v", in.Machine.Name, err),
+		Detail:  "this is a fault of gpustrap; please report it with the configuration",
+	}
+}

@@ -1,0 +1,223 @@
+package autoinstall
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+
+	"github.com/gpustrap/gpustrap/config"
+)
+
+// codenames are Ubuntu's names for its releases, as suites are called.
+var codenames = map[string]string{"22.04": "jammy", "24.04": "noble", "26.04": "resolute"}
+
+// repository is a signed package repository as a machine uses it.
+type repository struct {
+	name        string // in messages, file names and as the key of sources
+	url         string
+	suites      []string
+	components  []string // none: a flat repository
+	fingerprint string   // 40 hexadecimal digits
+	key         string   // https URL, or the path of a file in the data folder; empty: Ubuntu's own keyring
+	keyData     []byte   // armored, for a key that the seed carries
+}
+
+// Vendors' repositories and the primary fingerprints of the keys that sign them.
+const (
+	dockerURL         = "https://download.docker.com/linux/ubuntu"
+	dockerKey         = "https://download.docker.com/linux/ubuntu/gpg"
+	dockerFingerprint = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+
+	toolkitURL         = "https://nvidia.github.io/libnvidia-container/stable/deb/" // + architecture
+	toolkitKey         = "https://nvidia.github.io/libnvidia-container/gpgkey"
+	toolkitFingerprint = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
+
+	cudaURL         = "https://developer.download.nvidia.com/compute/cuda/repos/"
+	cudaFingerprint = "EB693B3035CD5710E231E123A4B469963BF863CC" // ubuntu2204 and ubuntu2404
+	cudaKeyFile     = "3bf863cc.pub"
+)
+
+// flat is the suite of a repository without suites.
+const flat = "/"
+
+// repositories returns the package repositories of the machine in the order in
+// which they are set up.
+func (b *builder) repositories() []repository {
+	m := &b.in.Machine
+	var out []repository
+	if m.Sources.Ubuntu.URL != "" {
+		name := codenames[m.Ubuntu]
+		out = append(out, b.override(repository{
+			name:       "ubuntu",
+			suites:     []string{name, name + "-updates", name + "-security"},
+			components: b.archiveComponents(),
+		}, m.Sources.Ubuntu))
+	}
+	if m.Docker != nil {
+		out = append(out, b.override(repository{
+			name: "docker", url: dockerURL, suites: []string{codenames[m.Ubuntu]}, components: []string{"stable"},
+			fingerprint: dockerFingerprint, key: dockerKey,
+		}, m.Sources.Docker))
+	}
+	if m.Toolkit != nil {
+		out = append(out, b.override(repository{
+			name: "toolkit", url: toolkitURL + m.Arch, suites: []string{flat},
+			fingerprint: toolkitFingerprint, key: toolkitKey,
+		}, m.Sources.Toolkit))
+	}
+	if b.in.Stack != nil && b.in.Stack.Source == "cuda" {
+		out = append(out, b.cuda())
+	}
+	return out
+}
+
+func (b *builder) cuda() repository {
+	m := &b.in.Machine
+	arch := map[string]string{"amd64": "x86_64", "arm64": "sbsa"}[m.Arch]
+	url := cudaURL + "ubuntu" + strings.ReplaceAll(m.Ubuntu, ".", "") + "/" + arch
+	r := repository{
+		name: "cuda", url: url, suites: []string{flat},
+		fingerprint: cudaFingerprint, key: url + "/" + cudaKeyFile,
+	}
+	// No source for the key of the repository for 26.04 could be checked.
+	if m.Ubuntu >= "26.04" {
+		r.fingerprint, r.key = "", ""
+	}
+	return b.override(r, m.Sources.CUDA)
+}
+
+// archiveComponents are the components of Ubuntu's archive and whatever else
+// the Stack's packages come from.
+func (b *builder) archiveComponents() []string {
+	out := []string{"main", "universe", "restricted", "multiverse"}
+	if b.in.Stack != nil {
+		for _, c := range b.in.Stack.Components {
+			out = appendNew(out, c)
+		}
+	}
+	return out
+}
+
+// override lays what the file says of a repository over the vendor's own.
+func (b *builder) override(r repository, s config.Source) repository {
+	at := "sources." + r.name
+	if s.URL != "" {
+		r.url = s.URL
+	}
+	if s.Suite != "" {
+		r.suites = strings.FieldsFunc(s.Suite, func(c rune) bool { return c == ',' || c == ' ' })
+		switch {
+		case strings.HasSuffix(s.Suite, "/"):
+			r.components = nil
+		case r.components == nil:
+			r.components = []string{"main"}
+		}
+	}
+	ownFingerprint := s.Fingerprint != "" && s.Fingerprint != r.fingerprint
+	if s.Fingerprint != "" {
+		r.fingerprint = s.Fingerprint
+	}
+	switch {
+	case len(s.Key) > 0:
+		armored, err := armorKey(s.Key)
+		if err != nil {
+			b.complain(at+".key", fmt.Sprintf("the key cannot be written: %v", err), "")
+		}
+		r.key, r.keyData = "keys/"+r.name+".asc", armored
+	case ownFingerprint && r.name != "ubuntu":
+		b.complain(at+".fingerprint", fmt.Sprintf("%s has a fingerprint of its own and no key", at),
+			"add the key: "+at+".key: {file: …}")
+	}
+	if r.fingerprint == "" && r.key != "" {
+		b.complain(at+".key", fmt.Sprintf("%s has a key and no fingerprint to check it against", at),
+			"add "+at+".fingerprint; gpg --show-keys prints it")
+	}
+	if r.name == "cuda" && r.key == "" {
+		b.complain(at, fmt.Sprintf("no key is pinned for NVIDIA's CUDA repository for Ubuntu %s", b.in.Machine.Ubuntu),
+			"take gpu.source: ubuntu, or give sources.cuda.key and sources.cuda.fingerprint")
+	}
+	return r
+}
+
+// armorKey returns an OpenPGP key in its text form.
+func armorKey(key []byte) ([]byte, error) {
+	const begin = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
+	if bytes.Contains(key, []byte(begin)) {
+		return key, nil
+	}
+	var out bytes.Buffer
+	w, err := armor.Encode(&out, "PGP PUBLIC KEY BLOCK", nil)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(key); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	out.WriteByte('\n')
+	return out.Bytes(), nil
+}
+
+// line returns the repository as repositories.sh reads it.
+func (r repository) line() string {
+	dash := func(s string) string {
+		if s == "" {
+			return "-"
+		}
+		return s
+	}
+	return strings.Join([]string{
+		r.name, r.url, strings.Join(r.suites, ","), dash(strings.Join(r.components, ",")), dash(r.fingerprint), dash(r.key),
+	}, " ") + "\n"
+}
+
+func appendNew(list []string, s string) []string {
+	for _, have := range list {
+		if have == s {
+			return list
+		}
+	}
+	return append(list, s)
+}
+
+// Keyrings that apt reads while the installer runs.
+const (
+	archiveKeyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+	// installerKey is the name of an entry of apt.sources, which curtin makes a
+	// file of trusted.gpg.d of. repositories.sh takes it away again.
+	installerKey = "gpustrap-ubuntu"
+)
+
+// deb822 returns the repository as Ubuntu reads it from 24.04 on, the key in it.
+func (r repository) deb822() string {
+	signedBy := " " + archiveKeyring
+	if r.keyData != nil {
+		signedBy = ""
+		for line := range strings.Lines(string(r.keyData)) {
+			line = strings.TrimSpace(line)
+			if line == "" {
+				line = "." // deb822's empty line
+			}
+			signedBy += "\n " + line
+		}
+	}
+	return fmt.Sprintf("Types: deb\nURIs: %s\nSuites: %s\nComponents: %s\nSigned-By:%s\n",
+		r.url, strings.Join(r.suites, " "), strings.Join(r.components, " "), signedBy)
+}
+
+// oneLine returns the repository as Ubuntu 22.04 reads it.
+func (r repository) oneLine(arch string) string {
+	keyring := archiveKeyring
+	if r.keyData != nil {
+		keyring = "/etc/apt/trusted.gpg.d/" + installerKey + ".asc"
+	}
+	var out strings.Builder
+	for _, suite := range r.suites {
+		fmt.Fprintf(&out, "deb [arch=%s signed-by=%s] %s %s %s\n", arch, keyring, r.url, suite, strings.Join(r.components, " "))
+	}
+	return out.String()
+}

@@ -1,0 +1,80 @@
+#!/bin/bash
+# Installs the NVIDIA driver: the packages that were worked out for this
+# machine, by name. It never loads a module and never asks the GPU: in the
+# installer the running kernel is not the machine's. gpu-ready does that later.
+set -euE -o pipefail
+# shellcheck source-path=SCRIPTDIR source=steps.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/steps.sh"
+
+# install_packages installs packages that pin a branch first: they steer what
+# the names of the others mean.
+install_packages() {
+    local pins=() rest=() name
+    words "$GPU_PACKAGES"
+    for name in "${list[@]}"; do
+        case $name in
+        nvidia-driver-pinning-*) pins+=("$name") ;;
+        *) rest+=("$name") ;;
+        esac
+    done
+    if [ ${#pins[@]} -gt 0 ]; then
+        step "pin the driver branch: ${pins[*]}"
+        apt_install "${pins[@]}"
+    fi
+    [ -z "$KERNEL_PACKAGE" ] || rest=("$KERNEL_PACKAGE" "${rest[@]}")
+    step "install the NVIDIA driver, branch $GPU_BRANCH: ${rest[*]}"
+    apt_install "${rest[@]}"
+}
+
+# check_modules holds that the kernel which boots next has the driver's module;
+# an older one left in the boot menu may lack it, since Ubuntu's modules follow
+# the newest kernel.
+check_modules() {
+    local image kernel newest without=()
+    for image in /boot/vmlinuz-*; do
+        [ -e "$image" ] && basename "$image"
+    done | sed 's/^vmlinuz-//' | sort -V >"$work/kernels"
+    newest=$(tail -n 1 "$work/kernels")
+    [ -n "$newest" ] || fail "no kernel is installed in /boot" "the driver's modules belong to a kernel"
+    while read -r kernel; do
+        if ! find "/lib/modules/$kernel" \( -name 'nvidia.ko*' -o -name 'nvidia-current.ko*' \) 2>/dev/null | grep -q .; then
+            without+=("$kernel")
+        fi
+    done <"$work/kernels"
+    for kernel in ${without[@]+"${without[@]}"}; do
+        if [ "$kernel" = "$newest" ]; then
+            fail "the kernel $newest, which boots next, has no nvidia module" \
+                "the packages installed are for another kernel; see what 'apt-get install -s $GPU_PACKAGES' says"
+        fi
+        say "  the older kernel $kernel has no nvidia module; booted by hand, it sees no GPU"
+    done
+}
+
+install_packages
+
+step "keep nouveau out"
+put /etc/modprobe.d/gpustrap-nouveau.conf 0644 <<'END'
+# Written by gpustrap: nouveau and the NVIDIA driver cannot share a GPU.
+blacklist nouveau
+options nouveau modeset=0
+END
+
+words "$GPU_MODULES"
+if [ ${#list[@]} -gt 0 ]; then
+    step "load at boot: ${list[*]}"
+    printf '%s\n' "${list[@]}" | put /etc/modules-load.d/gpustrap.conf 0644
+fi
+
+step "make the initial RAM disks again, for all kernels"
+run update-initramfs -u -k all
+
+if ! dry_run; then
+    step "check that the driver's modules are there"
+    check_modules
+fi
+
+words "$GPU_SERVICES"
+if [ ${#list[@]} -gt 0 ]; then
+    step "enable ${list[*]}"
+    enable_unit "${list[@]}"
+fi

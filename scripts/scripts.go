@@ -1,0 +1,24 @@
+// Package scripts holds the shell that runs on the machine: in the installer's
+// early- and late-commands, at the first boot of a cloud image, by hand on a
+// machine that already runs, and at every boot afterwards.
+//
+// The scripts are static and readable; what differs between machines travels
+// beside them in data files. Each can be run alone.
+package scripts
+
+import (
+	"embed"
+	"fmt"
+)
+
+//go:embed *.sh *.service
+var files embed.FS
+
+// Read returns the text of a script or a unit, by file name.
+func Read(name string) (string, error) {
+	data, err := files.ReadFile(name)
+	if err != nil {
+		return "", fmt.Errorf("cannot read the embedded script: %w", err)
+	}
+	return string(data), nil
+}

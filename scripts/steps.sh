@@ -1,0 +1,163 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # variables for those who source this
+# What every gpustrap script shares. It is sourced, never run.
+#
+# A script says each of its steps in one line; what its commands print goes to
+# the log. The first command that fails ends the script with the step, the
+# command, the end of the log and the log's path.
+#
+#   GPUSTRAP_ETC   folder with machine.env and the other data files
+#   GPUSTRAP_LOG   the log
+#   GPUSTRAP_HOME  installer: in the installer's chroot, services are enabled
+#                  and never started; machine: on the running machine
+#   GPUSTRAP_DRY_RUN  1: say what would be done, change nothing
+
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+export GPUSTRAP_ETC=${GPUSTRAP_ETC:-/etc/gpustrap}
+export GPUSTRAP_LOG=${GPUSTRAP_LOG:-/var/log/gpustrap/install.log}
+export GPUSTRAP_HOME=${GPUSTRAP_HOME:-machine}
+export GPUSTRAP_DRY_RUN=${GPUSTRAP_DRY_RUN:-0}
+
+# shellcheck disable=SC1091 # rendered for each machine
+. "$GPUSTRAP_ETC/machine.env"
+
+# Steps go to descriptor 8, everything else to the log. A script that another
+# one started finds both open.
+if [ -z "${GPUSTRAP_STEPS_OPEN:-}" ]; then
+    export GPUSTRAP_STEPS_OPEN=1
+    exec 8>&1
+    if [ "$GPUSTRAP_DRY_RUN" = 1 ]; then
+        exec >/dev/null
+    else
+        mkdir -p "$(dirname -- "$GPUSTRAP_LOG")"
+        exec >>"$GPUSTRAP_LOG" 2>&1
+    fi
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+current_step=starting
+last_command=
+changed=no
+
+say() {
+    printf '%s\n' "$*" >&8
+    printf '%s\n' "$*"
+}
+
+step() {
+    current_step=$1
+    say "gpustrap: $1"
+}
+
+dry_run() { [ "$GPUSTRAP_DRY_RUN" = 1 ]; }
+
+in_installer() { [ "$GPUSTRAP_HOME" = installer ]; }
+
+# fail SUMMARY [WHAT TO DO]: ends the script.
+fail() {
+    trap - ERR
+    say "gpustrap: $1"
+    [ -z "${2:-}" ] || say "  $2"
+    log_place
+    exit 1
+}
+
+log_place() {
+    dry_run && return
+    if in_installer; then
+        say "  the log is /target$GPUSTRAP_LOG in the installer, $GPUSTRAP_LOG on the machine"
+    else
+        say "  the log is $GPUSTRAP_LOG"
+    fi
+}
+
+on_error() {
+    local status=$1
+    trap - ERR
+    if ! dry_run; then
+        say "gpustrap: failed while: $current_step"
+        [ -z "$last_command" ] || say "  the command was: $last_command (status $status)"
+        say "  the last lines of its output:"
+        tail -n 12 "$GPUSTRAP_LOG" | sed 's/^/    /' >&8
+        log_place
+    fi
+    exit "$status"
+}
+trap 'on_error $?' ERR
+
+# run COMMAND…: runs it, or says that it would.
+run() {
+    last_command=$*
+    if dry_run; then
+        say "  would run: $*"
+        return
+    fi
+    printf '+ %s\n' "$*"
+    "$@" 8>&- </dev/null
+}
+
+# put_file SOURCE FILE MODE: installs a file when its content or mode differs.
+# Sets changed to yes or no.
+put_file() {
+    local source=$1 file=$2 mode=$3
+    changed=no
+    if cmp -s "$source" "$file" && [ "$(stat -c %a "$file")" = "${mode#0}" ]; then
+        return
+    fi
+    changed=yes
+    if dry_run; then
+        say "  would write: $file"
+        return
+    fi
+    mkdir -p "$(dirname -- "$file")"
+    install -m "$mode" "$source" "$file.gpustrap-new"
+    mv -f "$file.gpustrap-new" "$file"
+}
+
+# put FILE MODE: the same with the content from standard input.
+put() {
+    cat >"$work/put"
+    put_file "$work/put" "$1" "$2"
+}
+
+drop_file() {
+    [ -e "$1" ] || return 0
+    run rm -f "$1"
+}
+
+apt_get() {
+    run env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+        APT_LISTCHANGES_FRONTEND=none UCF_FORCE_CONFFOLD=1 \
+        apt-get -q -y -o DPkg::Lock::Timeout=600 -o Acquire::Retries=5 \
+        -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef \
+        -o Dpkg::Options::=--force-confold "$@"
+}
+
+apt_install() {
+    apt_get install --no-install-recommends "$@"
+}
+
+# words TEXT: sets the array list to the words of a list in machine.env.
+words() {
+    read -r -a list <<<"$1" || true
+}
+
+installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# candidate PACKAGE: the version that apt would install, empty if none.
+candidate() {
+    apt-cache policy "$1" 2>/dev/null | awk '$1 == "Candidate:" && $2 != "(none)" { print $2 }'
+}
+
+unit_exists() {
+    systemctl cat "$1" >/dev/null 2>&1 ||
+        [ -e "/etc/systemd/system/$1" ] || [ -e "/lib/systemd/system/$1" ] || [ -e "/usr/lib/systemd/system/$1" ]
+}
+
+# enable_unit UNIT…: enables units for the next boot; starting them is another matter.
+enable_unit() {
+    run systemctl enable "$@"
+}
