@@ -1,0 +1,214 @@
+package iso
+
+import (
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/gpustrap/gpustrap/iso/iso9660"
+)
+
+// editTrees makes all trees of both sets show the added files and no longer the
+// removed ones, and plans the sectors that change for it. The volume descriptors
+// come later, when the number of inserted sectors is known.
+func (p *plan) editTrees() error {
+	var all []*setEdit
+	for i := range p.base.sets {
+		s := &p.base.sets[i]
+		if s.rockRidge.Relocated {
+			return refuse(hintGenuine, "directories of the medium were relocated to keep their depth at eight, which is not understood")
+		}
+		e := &setEdit{plan: p, rockRidge: s.rockRidge.Clone()}
+		p.trees = append(p.trees, e.rockRidge)
+		if s.joliet != nil {
+			e.joliet = s.joliet.Clone()
+			p.trees = append(p.trees, e.joliet)
+		}
+		all = append(all, e)
+	}
+	for _, e := range all {
+		if err := e.run(); err != nil {
+			return err
+		}
+	}
+	for _, t := range p.trees {
+		patches, err := t.Commit(func(sectors uint32) (iso9660.Sector, error) { return p.take(int64(sectors)) })
+		if err != nil {
+			return err
+		}
+		for _, c := range patches {
+			p.patch(int64(c.Sector.Offset()), c.Bytes)
+		}
+	}
+	return nil
+}
+
+// setEdit edits the trees of one metadata set.
+type setEdit struct {
+	plan              *plan
+	rockRidge, joliet *iso9660.Tree
+}
+
+// dirPair is one directory as the set's two trees show it. joliet is nil when the
+// set has no Joliet tree.
+type dirPair struct{ rockRidge, joliet *iso9660.Dir }
+
+func (e *setEdit) run() error {
+	root := dirPair{rockRidge: e.rockRidge.Root}
+	if e.joliet != nil {
+		root.joliet = e.joliet.Root
+	}
+	for _, r := range e.plan.removed {
+		if err := e.remove(root, r); err != nil {
+			return err
+		}
+	}
+	return e.merge(root, e.plan.added)
+}
+
+// remove takes a path off both trees. One path may lie below another that is gone
+// already.
+func (e *setEdit) remove(d dirPair, p string) error {
+	dir, name := path.Split(p)
+	for part := range strings.SplitSeq(strings.Trim(dir, "/"), "/") {
+		if part == "" {
+			break
+		}
+		entry := d.rockRidge.Lookup(part)
+		if entry == nil {
+			return nil
+		}
+		if entry.Mode&fs.ModeSymlink != 0 {
+			return &OverlayError{Path: p, Reason: part + " is a symbolic link on the medium; name the path that it leads to"}
+		}
+		sub, err := e.sub(d, entry, p)
+		if err != nil {
+			return err
+		}
+		d = sub
+	}
+	entry := d.rockRidge.Lookup(name)
+	if entry == nil {
+		return nil
+	}
+	if d.joliet != nil {
+		if c := d.joliet.Counterpart(entry); c != nil {
+			e.joliet.Remove(d.joliet, c)
+		} else if entry.Mode&fs.ModeSymlink == 0 {
+			return noCounterpart(p)
+		}
+	}
+	e.rockRidge.Remove(d.rockRidge, entry)
+	return nil
+}
+
+func noCounterpart(p string) error {
+	return &OverlayError{Path: p, Reason: "cannot be found in the medium's Joliet tree, so it cannot be changed there"}
+}
+
+// sub steps from a directory into one of its entries.
+func (e *setEdit) sub(d dirPair, entry *iso9660.Entry, p string) (dirPair, error) {
+	if entry.Dir == nil {
+		return d, &OverlayError{Path: p, Reason: entry.Name + " is a file on the medium and not a directory"}
+	}
+	next := dirPair{rockRidge: entry.Dir}
+	if d.joliet != nil {
+		c := d.joliet.Counterpart(entry)
+		if c == nil {
+			return d, noCounterpart(p)
+		}
+		next.joliet = c.Dir
+	}
+	return next, nil
+}
+
+// merge puts the children of a node into a directory.
+func (e *setEdit) merge(d dirPair, n *node) error {
+	known := index(d.rockRidge)
+	for _, c := range n.children {
+		var err error
+		entry := known[c.name]
+		switch {
+		case entry == nil:
+			err = e.add(d, c)
+		case c.mode.IsDir() && entry.Mode&fs.ModeSymlink != 0:
+			err = &OverlayError{Path: c.path, Reason: "a symbolic link on the medium; name the path that it leads to, or remove it"}
+		case c.mode.IsDir():
+			var sub dirPair
+			if sub, err = e.sub(d, entry, c.path); err == nil {
+				err = e.merge(sub, c)
+			}
+		case entry.Dir != nil:
+			err = &OverlayError{Path: c.path, Reason: "a directory on the medium, which a file cannot replace unless it is removed"}
+		default:
+			err = e.replace(d, entry, c)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// index finds a directory's entries by name.
+func index(d *iso9660.Dir) map[string]*iso9660.Entry {
+	m := make(map[string]*iso9660.Entry, len(d.Entries))
+	for _, e := range slices.Backward(d.Entries) {
+		m[e.Name] = e
+	}
+	return m
+}
+
+// add makes a new entry in both trees, with all below it.
+func (e *setEdit) add(d dirPair, n *node) error {
+	entry, err := e.rockRidge.Insert(d.rockRidge, e.file(e.rockRidge, n))
+	if err != nil {
+		return &OverlayError{Path: n.path, Reason: err.Error()}
+	}
+	sub := dirPair{rockRidge: entry.Dir}
+	// Joliet has no symbolic links.
+	if d.joliet != nil && n.mode&fs.ModeSymlink == 0 {
+		shown, err := e.joliet.Insert(d.joliet, e.file(e.joliet, n))
+		if err != nil {
+			return &OverlayError{Path: n.path, Reason: err.Error()}
+		}
+		sub.joliet = shown.Dir
+	}
+	if !n.mode.IsDir() {
+		return nil
+	}
+	return e.merge(sub, n)
+}
+
+// replace gives an entry new content in both trees.
+func (e *setEdit) replace(d dirPair, entry *iso9660.Entry, n *node) error {
+	isLink := entry.Mode&fs.ModeSymlink != 0
+	if isLink != (n.mode&fs.ModeSymlink != 0) {
+		// Only Rock Ridge has links, so the trees do not change alike.
+		return &OverlayError{Path: n.path, Reason: "a symbolic link cannot replace a file, nor a file a link, unless that is removed"}
+	}
+	if d.joliet != nil && !isLink {
+		c := d.joliet.Counterpart(entry)
+		if c == nil {
+			return noCounterpart(n.path)
+		}
+		if err := e.joliet.Replace(d.joliet, c, e.file(e.joliet, n)); err != nil {
+			return &OverlayError{Path: n.path, Reason: err.Error()}
+		}
+	}
+	if err := e.rockRidge.Replace(d.rockRidge, entry, e.file(e.rockRidge, n)); err != nil {
+		return &OverlayError{Path: n.path, Reason: err.Error()}
+	}
+	return nil
+}
+
+// file describes a node for one tree.
+func (e *setEdit) file(t *iso9660.Tree, n *node) iso9660.File {
+	f := iso9660.File{Name: n.name, Mode: n.mode, ModTime: e.plan.date, Link: n.link}
+	for _, x := range n.extents {
+		x.Sector -= t.Start
+		f.Extents = append(f.Extents, x)
+	}
+	return f
+}
