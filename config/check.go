@@ -126,7 +126,7 @@ func checkMAC(s string) problem {
 	mac, err := net.ParseMAC(s)
 	switch {
 	case err != nil || len(mac) != 6:
-		return problem{fmt.Sprintf("%q is not a MAC address", shorten(s)), "such as b8:ce:f6:00:00:01"}
+		return problem{fmt.Sprintf("%q is not a MAC address", shorten(s)), "write it like b8:ce:f6:00:00:01"}
 	case mac.String() == "00:00:00:00:00:00":
 		return problem{"the MAC address is all zeros", "`ip link` on the machine, or its label, shows the real one"}
 	case mac[0]&1 != 0:
@@ -167,14 +167,14 @@ func checkAbsolute(s string) problem {
 func checkAddress(s string) problem {
 	a, err := netip.ParseAddr(s)
 	if err != nil {
-		return problem{fmt.Sprintf("%q is not an IP address", shorten(s)), "such as 10.0.0.1 or fd00::1"}
+		return problem{fmt.Sprintf("%q is not an IP address", shorten(s)), "write it like 10.0.0.1 or fd00::1"}
 	}
 	return refuseAddress(a)
 }
 
 func refuseAddress(a netip.Addr) problem {
 	if a.Is4In6() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
-		return problem{fmt.Sprintf("%s is no address of a machine", a), "such as 10.0.0.1 or fd00::1"}
+		return problem{fmt.Sprintf("%s is no address of a machine", a), "write it like 10.0.0.1 or fd00::1"}
 	}
 	return problem{}
 }
@@ -182,7 +182,7 @@ func refuseAddress(a netip.Addr) problem {
 func checkInterfaceAddress(s string) problem {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return problem{fmt.Sprintf("%q is not an address with its prefix length", shorten(s)), "such as 10.0.0.11/24 or fd00::11/64"}
+		return problem{fmt.Sprintf("%q is not an address with its prefix length", shorten(s)), "write it like 10.0.0.11/24 or fd00::11/64"}
 	}
 	if bad := refuseAddress(p.Addr()); bad.summary != "" {
 		return bad
@@ -213,7 +213,7 @@ func lastAddr(p netip.Prefix) netip.Addr {
 func checkPoolBase(s string) problem {
 	p, err := netip.ParsePrefix(s)
 	if err != nil || p.Bits() == 0 {
-		return problem{fmt.Sprintf("%q is not a network", shorten(s)), "such as 172.30.0.0/16"}
+		return problem{fmt.Sprintf("%q is not a network", shorten(s)), "write it like 172.30.0.0/16"}
 	}
 	if p != p.Masked() {
 		return problem{fmt.Sprintf("%s has bits set behind its prefix", p), "write " + p.Masked().String()}
@@ -224,10 +224,10 @@ func checkPoolBase(s string) problem {
 func checkURL(s string) problem {
 	u, err := url.Parse(s)
 	if err != nil || u.Hostname() == "" {
-		return problem{"this is not a URL", "such as https://mirror.example.org/ubuntu"}
+		return problem{"this is not a URL", "write it like https://mirror.example.org/ubuntu"}
 	}
 	if u.Fragment != "" || u.RawQuery != "" {
-		return problem{"the URL of a repository has no ? and no #", "such as https://mirror.example.org/ubuntu"}
+		return problem{"the URL of a repository has no ? and no #", "write it like https://mirror.example.org/ubuntu"}
 	}
 	return problem{}
 }
@@ -236,11 +236,11 @@ func checkURL(s string) problem {
 // registry/config.go, ValidateMirror).
 func checkMirror(s string) problem {
 	if bad := checkURL(s); bad.summary != "" {
-		return problem{bad.summary, "such as https://registry.example.org"}
+		return problem{bad.summary, "write it like https://registry.example.org"}
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.User != nil || u.Path != "" && u.Path != "/" {
-		return problem{"a registry mirror is a host alone, without a path or credentials", "such as https://registry.example.org"}
+		return problem{"a registry mirror is a host alone, without a path or credentials", "write it like https://registry.example.org"}
 	}
 	return problem{}
 }
@@ -259,7 +259,17 @@ func checkFingerprint(s string) problem {
 
 func checkDevice(s string) problem {
 	if path.Clean(s) != s || s == "/dev" {
-		return problem{fmt.Sprintf("%q is not a clean path", shorten(s)), "such as /dev/disk/by-id/nvme-eui.0025388c01b2c3d4 or /dev/nvme0n1"}
+		return problem{fmt.Sprintf("%q is not a clean path", shorten(s)), "write it like /dev/disk/by-id/nvme-eui.0025388c01b2c3d4 or /dev/nvme0n1"}
 	}
 	return problem{}
+}
+
+// refuseModel has the words for a GPU name of the wrong form.
+func refuseModel(s string) problem {
+	detail := "write it like h100-sxm; `gpustrap explain --models` lists them"
+	name := strings.TrimPrefix(strings.Join(strings.Fields(strings.ToLower(strings.ReplaceAll(s, "_", " "))), "-"), "nvidia-")
+	if modelPattern.MatchString(name) {
+		detail = "did you mean " + name + "? names are in lower case, with hyphens; `gpustrap explain --models` lists them"
+	}
+	return problem{fmt.Sprintf("%q is not the name of a GPU", shorten(s)), detail}
 }

@@ -148,7 +148,8 @@ var elsewhere = map[string]string{
 	"version":        "version stands once, at the top of the file",
 }
 
-func (d *decoder) unknownKey(k *yaml.Node, path string, known []entry) {
+// unknownKey reports a key and returns the one that was probably meant, or "".
+func (d *decoder) unknownKey(k *yaml.Node, path string, known []entry) string {
 	names := make([]string, len(known))
 	for i, e := range known {
 		names[i] = e.name
@@ -158,12 +159,14 @@ func (d *decoder) unknownKey(k *yaml.Node, path string, known []entry) {
 		where = "in " + path
 	}
 	detail := "known keys " + where + ": " + strings.Join(names, ", ")
-	if near := nearest(k.Value, names); near != "" {
-		detail = "did you mean \"" + near + "\"? " + detail
+	near := nearest(k.Value, names)
+	if near != "" {
+		detail = "did you mean \"" + near + "\"?"
 	} else if hint, ok := elsewhere[k.Value]; ok {
 		detail = hint
 	}
 	d.shapeError(k, under(path, k.Value), fmt.Sprintf("unknown key %q", shorten(k.Value)), detail)
+	return near
 }
 
 func (d *decoder) missingKey(n *yaml.Node, path string, e entry) {
@@ -195,7 +198,9 @@ func quoteIfNumber(s string) string {
 	return s
 }
 
-func (d *decoder) checkGroup(g group, n *yaml.Node, path string, seen map[string]*yaml.Node) {
+// checkGroup reports keys that exclude each other, and, unless one may be
+// misspelt, the absence of one that must be there.
+func (d *decoder) checkGroup(g group, n *yaml.Node, path string, seen map[string]*yaml.Node, misspelt bool) {
 	var first *yaml.Node
 	for _, name := range g.keys {
 		k := seen[name]
@@ -213,7 +218,7 @@ func (d *decoder) checkGroup(g group, n *yaml.Node, path string, seen map[string
 				report.Related{Pos: d.position(markOf(a)), Message: fmt.Sprintf("%q is here", a.Value)})
 		}
 	}
-	if g.one && first == nil && !d.partial {
+	if g.one && first == nil && !misspelt && !d.partial {
 		d.shapeError(n, path, fmt.Sprintf("%q names nothing", lastKey(path)), "write one of "+strings.Join(g.keys, ", ")+", or remove the key")
 	}
 }

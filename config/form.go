@@ -134,6 +134,7 @@ func (m mappingForm[T, P]) decode(d *decoder, n *yaml.Node, path string) *T {
 
 func (m mappingForm[T, P]) decodeInto(d *decoder, into *T, n *yaml.Node, path string) {
 	seen := make(map[string]*yaml.Node, len(n.Content)/2)
+	var meant []string // by keys that are misspelt: they are not missing as well
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		if k.Kind != yaml.ScalarNode || k.ShortTag() == "!!merge" || seen[k.Value] != nil {
@@ -142,19 +143,19 @@ func (m mappingForm[T, P]) decodeInto(d *decoder, into *T, n *yaml.Node, path st
 		seen[k.Value] = k
 		at, ok := m.index[k.Value]
 		if !ok {
-			d.unknownKey(k, path, m.entries())
+			meant = append(meant, d.unknownKey(k, path, m.entries()))
 			P(into).self().gaps = true
 			continue
 		}
 		m.fields[at].decode(d, into, v, under(path, k.Value))
 	}
 	for _, f := range m.fields {
-		if f.required && seen[f.name] == nil && !d.partial {
+		if f.required && seen[f.name] == nil && !slices.Contains(meant, f.name) && !d.partial {
 			d.missingKey(n, path, f.entry)
 		}
 	}
 	for _, g := range m.groups {
-		d.checkGroup(g, n, path, seen)
+		d.checkGroup(g, n, path, seen, len(meant) > 0)
 	}
 }
 
@@ -171,7 +172,8 @@ func (m mappingForm[T, P]) marks(v *T, path string, visit visitor) {
 // switchForm is a mapping, or off.
 type switchForm[T any, P placed[T]] struct {
 	mappingForm[T, P]
-	on func(*T) *value[bool]
+	on      func(*T) *value[bool]
+	example string // a mapping that is enough
 }
 
 func (s switchForm[T, P]) words() string { return "mapping, or `off`" }
@@ -186,7 +188,7 @@ func (s switchForm[T, P]) decode(d *decoder, n *yaml.Node, path string) *T {
 	if n.Kind != yaml.MappingNode {
 		into := new(T)
 		*P(into).self() = section{at: markOf(n), bad: true}
-		d.wrongType(n, path, "a mapping, or off", lastKey(path)+": {} takes the defaults, "+lastKey(path)+": off leaves it out")
+		d.wrongType(n, path, "a mapping, or off", "write "+lastKey(path)+": "+s.example+", or "+lastKey(path)+": off")
 		return into
 	}
 	into := s.mappingForm.decode(d, n, path)
@@ -231,7 +233,7 @@ func (l listForm[V]) entries() []entry { return l.item.entries() }
 func (l listForm[V]) decode(d *decoder, n *yaml.Node, path string) list[V] {
 	out := list[V]{at: markOf(n)}
 	if n.Kind != yaml.SequenceNode {
-		if !l.single || n.Kind == yaml.MappingNode && len(l.item.entries()) == 0 || isNull(n) {
+		if !l.single || isNull(n) {
 			out.bad = true
 			d.wrongType(n, path, "a list", "start each entry with \"- \" on a line of its own, or write [a, b]")
 			return out
@@ -319,7 +321,7 @@ func (t textForm) advice() string {
 	}
 	advice := "write " + t.what
 	if t.example != "" {
-		advice = "such as " + t.example
+		advice = "write it like " + t.example
 	}
 	if t.hint != "" {
 		advice += "; " + t.hint
@@ -444,7 +446,10 @@ func (f intForm) decode(d *decoder, n *yaml.Node, path string) value[int] {
 	if f.min == f.max {
 		advice = fmt.Sprintf("write %d", f.min)
 	}
-	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || !decimal.MatchString(n.Value) {
+	if tag := n.ShortTag(); n.Kind == yaml.ScalarNode && (tag == "!!float" || tag == "!!int" && !decimal.MatchString(n.Value)) {
+		d.shapeError(n, path, shorten(n.Value)+" is not a whole number in decimal digits", advice)
+		return out
+	} else if n.Kind != yaml.ScalarNode || tag != "!!int" {
 		d.wrongType(n, path, "a whole number", advice)
 		return out
 	}

@@ -184,7 +184,7 @@ func keyboardForm() mappingForm[keyboardKeys, *keyboardKeys] {
 
 func gpuForm(models []string) switchForm[gpuKeys, *gpuKeys] {
 	model := textForm{what: "the name of a GPU: lower case, with hyphens", example: "h100-sxm", pattern: modelPattern, max: 64,
-		hint: "`gpustrap explain --models` lists them"}
+		refusal: refuseModel}
 	if len(models) > 0 {
 		model.enum = models
 	}
@@ -222,7 +222,7 @@ func gpuForm(models []string) switchForm[gpuKeys, *gpuKeys] {
 				textForm{what: "a reason", example: `"tried on node01"`, pattern: oneLine, max: 500}, "Why.", "").must()),
 			"Takes a set that would be refused on doubt.", "none"),
 	)
-	return switchForm[gpuKeys, *gpuKeys]{keys, func(g *gpuKeys) *value[bool] { return &g.on }}
+	return switchForm[gpuKeys, *gpuKeys]{keys, func(g *gpuKeys) *value[bool] { return &g.on }, "{model: h200}"}
 }
 
 func badText(t text) bool { return t.bad }
@@ -257,14 +257,14 @@ func dockerForm() switchForm[dockerKeys, *dockerKeys] {
 			texts(textForm{what: "the URL of a registry", example: "https://registry.example.org", pattern: urlPattern, max: 500, check: checkMirror}),
 			"Mirrors of Docker Hub.", "none"),
 	)
-	return switchForm[dockerKeys, *dockerKeys]{keys, func(k *dockerKeys) *value[bool] { return &k.on }}
+	return switchForm[dockerKeys, *dockerKeys]{keys, func(k *dockerKeys) *value[bool] { return &k.on }, "{} for the defaults"}
 }
 
 func toolkitForm() switchForm[toolkitKeys, *toolkitKeys] {
 	keys := mapping("toolkit", nil,
 		key("version", func(t *toolkitKeys) *text { return &t.version }, debVersion(), "Exact version of nvidia-container-toolkit.", "the newest"),
 	)
-	return switchForm[toolkitKeys, *toolkitKeys]{keys, func(t *toolkitKeys) *value[bool] { return &t.on }}
+	return switchForm[toolkitKeys, *toolkitKeys]{keys, func(t *toolkitKeys) *value[bool] { return &t.on }, "{} for the defaults"}
 }
 
 func storageForm() mappingForm[storageKeys, *storageKeys] {
@@ -301,7 +301,7 @@ func networkForm() mappingForm[networkKeys, *networkKeys] {
 		key("nameservers", func(n *networkKeys) *list[text] { return &n.nameservers }, texts(address), "Addresses of name servers.", "DHCP's"),
 		key("search", func(n *networkKeys) *list[text] { return &n.search },
 			texts(textForm{what: "a domain", example: "lab.example.org", pattern: hostnamePattern, max: 253}), "Search domains.", "none"),
-		key("mtu", func(n *networkKeys) *value[int] { return &n.mtu }, intForm{min: 576, max: 65535, what: "bytes"}, "Largest packet, in bytes.", "the interface's own"),
+		key("mtu", func(n *networkKeys) *value[int] { return &n.mtu }, intForm{min: 576, max: 65535, what: "a number of bytes"}, "Largest packet, in bytes.", "the interface's own"),
 	)
 }
 
@@ -339,6 +339,6 @@ func bootForm() mappingForm[bootKeys, *bootKeys] {
 		key("confirm", func(b *bootKeys) *text { return &b.confirm }, enumOf("a kind of confirmation", "countdown", "typed", "none"),
 			"What happens before the disk is erased: the menu counts down and any key stops it, somebody types yes, or nothing.",
 			"`countdown` where `storage.disk` names one disk exactly, else `typed`"),
-		key("timeout", func(b *bootKeys) *value[int] { return &b.timeout }, intForm{min: 1, max: 3600, what: "seconds"}, "Seconds that the menu counts down.", "`30`"),
+		key("timeout", func(b *bootKeys) *value[int] { return &b.timeout }, intForm{min: 1, max: 3600, what: "a number of seconds"}, "Seconds that the menu counts down.", "`30`"),
 	)
 }

@@ -40,6 +40,7 @@ func (d *decoder) parse(data []byte) *yaml.Node {
 	case errors.As(err, &second):
 		d.add(second.at, "", "a second document begins here", "keep one document in the file: remove the --- line and what does not belong")
 	case errors.Is(err, io.EOF) || err == nil && isNull(root):
+		d.shape++
 		d.add(mark{1, 1}, "", "the file is empty", "`gpustrap init` writes one; the shortest begins with version: 1")
 		return nil
 	case err != nil:
@@ -92,7 +93,11 @@ func (d *decoder) checkText(data []byte) bool {
 			return false
 		case c == '\r' && bytes.HasPrefix(data[i:], []byte("\r\n")):
 		case c < ' ' && c != '\t' && c != '\n' || c >= 0x7f && c <= 0x9f || c == 0x2028 || c == 0x2029 || c == 0xfeff || c == 0xfffe || c == 0xffff:
-			d.add(at, "", fmt.Sprintf("control character %U", c), "remove it; in double quotes it can be written as an escape such as \\x1b")
+			remedy := "remove it; in double quotes it can be written as an escape such as \\x1b"
+			if c == '\r' {
+				remedy = "save the file with the line endings of Unix or Windows"
+			}
+			d.add(at, "", fmt.Sprintf("control character %U", c), remedy)
 			found++
 		}
 		i += size
@@ -172,9 +177,8 @@ func (d *decoder) syntaxErrors(p part, err error) {
 		d.add(second.at, "", "a second document begins here", "keep one document in the file: remove the --- line and what does not belong")
 		return
 	}
-	faults := scanSyntax(p.text)
+	faults := scanSyntax(p)
 	for _, f := range faults {
-		f.at.line += int32(p.line - 1)
 		d.add(f.at, "", f.summary, f.detail)
 	}
 	if len(faults) > 0 {

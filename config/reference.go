@@ -48,11 +48,12 @@ mount the machine's root folder. It is the default for every user, since a
 machine for containers is of little use without; ` + "`docker: false`" + ` takes it from one.
 `
 
-// Reference returns a Markdown page of every key.
-func Reference() string {
+// Reference returns a Markdown page of every key. gpuModels, where given, are
+// the names that gpu.model takes.
+func Reference(gpuModels []string) []byte {
 	var b strings.Builder
 	b.WriteString(referenceHead)
-	form := fileForm(nil)
+	form := fileForm(gpuModels)
 	var top, shared []entry
 	settings := map[string]bool{}
 	for _, f := range settingsFields(nil) {
@@ -81,7 +82,7 @@ func Reference() string {
 	writeNested(&b, written, machine, "machines[].")
 	b.WriteString("\n## Settings\n\nAt the top of the file, in a profile, or in a machine:\n\n" + keyTable(shared))
 	writeNested(&b, written, shared, "")
-	return b.String()
+	return []byte(b.String())
 }
 
 // writeNested writes a table for each key that is a mapping of known keys.

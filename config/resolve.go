@@ -95,31 +95,38 @@ func (r *resolver) related(at mark, message string) report.Related {
 // lack is something that machines do not have and need; it is reported once,
 // for the first of them.
 type lack struct {
-	at                    mark
-	path, summary, detail string
-	machines              int
+	key, machine, path, detail string
+	at                         mark
+	related                    []report.Related
+	machines                   int
 }
 
-func (r *resolver) lack(at mark, path, summary, detail string) {
+// lack notes that a machine has no value for a key.
+func (r *resolver) lack(m *machineKeys, path, key, detail string, related ...report.Related) {
 	for _, l := range r.lacks {
-		if l.detail == detail {
+		if l.key == key {
 			l.machines++
 			return
 		}
 	}
-	r.lacks = append(r.lacks, &lack{at: at, path: path, summary: summary, detail: detail, machines: 1})
+	name := m.name.v
+	if name == "" {
+		name = "the machine"
+	}
+	r.lacks = append(r.lacks, &lack{key: key, machine: name, path: under(path, key), detail: detail, at: m.at, related: related, machines: 1})
 }
 
 func (r *resolver) reportLacks() {
 	for _, l := range r.lacks {
+		summary := l.machine + " has no " + l.key
 		switch others := l.machines - 1; others {
 		case 0:
 		case 1:
-			l.summary += ", nor has 1 other machine"
+			summary += ", nor has 1 other machine"
 		default:
-			l.summary += fmt.Sprintf(", nor have %d other machines", others)
+			summary += fmt.Sprintf(", nor have %d other machines", others)
 		}
-		r.error(l.at, l.path, l.summary, l.detail)
+		r.error(l.at, l.path, summary, l.detail, l.related...)
 	}
 }
 

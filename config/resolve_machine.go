@@ -58,7 +58,7 @@ func (r *resolver) machine(m *machineKeys, path string) Machine {
 		r.error(m.name.at, under(path, "name"), fmt.Sprintf("%q cannot be a hostname", m.name.v), "set hostname, or use letters, digits, hyphens and dots alone in the name")
 	}
 	if !s.ubuntu.set() && !s.gaps {
-		r.lack(m.at, under(path, "ubuntu"), r.called(m)+" has no Ubuntu release", `write ubuntu: "24.04" at the top of the file, for all machines, or in a profile`)
+		r.lack(m, path, "ubuntu", `write ubuntu: "24.04" at the top of the file, for all machines, or in a profile`)
 	}
 	out.GPU = r.gpu(s.gpu, path)
 	out.Docker = r.docker(s.docker, path)
@@ -68,13 +68,6 @@ func (r *resolver) machine(m *machineKeys, path string) Machine {
 	out.Network = r.network(s.network, out.Match, path)
 	out.Boot = r.boot(s.boot, out.Storage.Disk, path)
 	return out
-}
-
-func (r *resolver) called(m *machineKeys) string {
-	if m.name.v == "" {
-		return "the machine"
-	}
-	return m.name.v
 }
 
 func valuesOf(l list[text]) []string {
@@ -120,7 +113,7 @@ func (r *resolver) keyboard(k *keyboardKeys, path string) Keyboard {
 		if k.layout.set() {
 			related = append(related, r.related(k.layout.at, "the layout is here"))
 		}
-		r.error(k.variant.at, under(path, "keyboard.variant"), fmt.Sprintf("%d variants for %d layouts", variants, layouts),
+		r.error(k.variant.at, under(path, "keyboard.variant"), fmt.Sprintf("the number of layouts is %d, that of variants %d", layouts, variants),
 			"write one variant for each layout; one may be empty: variant: \",dvorak\"", related...)
 	}
 	return out
@@ -287,14 +280,14 @@ func (r *resolver) users(m *machineKeys, docker bool, path string) []User {
 	}
 	if len(keys) == 0 {
 		if !s.users.bad && !s.gaps {
-			r.lack(m.at, under(path, "user"), r.called(m)+" has no user", "write user: {name: ops, authorized_keys: [{file: keys/ops.pub}]} at the top of the file, in a profile, or in the machine")
+			r.lack(m, path, "user", "write user: {name: ops, authorized_keys: [{file: keys/ops.pub}]} at the top of the file, in a profile, or in the machine")
 		}
 		return nil
 	}
 	users := make([]User, len(keys))
 	for i, u := range keys {
 		users[i] = userOf(u, i == 0, docker)
-		r.checkUser(u, users[i], paths[i])
+		r.checkUser(m, u, users[i], paths[i])
 		for j := range i {
 			if u.name.ok() && keys[j].name.v == u.name.v {
 				r.error(u.name.at, under(paths[i], "name"), fmt.Sprintf("there are two users named %q", u.name.v), "rename one, or remove it",
@@ -344,11 +337,11 @@ func (u User) canSudo() bool {
 	return u.Sudo == SudoNoPassword && u.canLogIn() || u.Sudo == SudoPassword && u.PasswordHash != ""
 }
 
-func (r *resolver) checkUser(u *userKeys, user User, path string) {
+func (r *resolver) checkUser(m *machineKeys, u *userKeys, user User, path string) {
 	if u.bad || u.gaps {
 		return
 	}
-	if !u.name.set() {
+	if u == m.settings.user && !u.name.set() { // in a list it is required
 		r.error(u.at, path, "the user has no name", "add name: ops, or another login name")
 	}
 	if u.sudo.ok() && user.Sudo == SudoPassword && !u.password.set() {
@@ -367,11 +360,12 @@ func (r *resolver) checkAccess(keys []*userKeys, users []User, path string) {
 		r.error(at, under(path, "user"), "nobody could log in: no user has a password or an SSH key", "add authorized_keys: [{file: keys/ops.pub}], or password_file with what `gpustrap hash` prints")
 		return
 	}
-	if !slices.ContainsFunc(users, User.canSudo) && !slices.ContainsFunc(keys, func(u *userKeys) bool { return u.sudo.bad }) {
+	said := func(u *userKeys) bool { return u.sudo.bad || u.sudo.v == string(SudoPassword) && !u.password.set() }
+	if !slices.ContainsFunc(users, User.canSudo) && !slices.ContainsFunc(keys, said) {
 		r.error(at, under(path, "user"), "nobody could use sudo", "write sudo: password for a user who has a password, or sudo: nopassword for one with an SSH key")
 	}
 	for i, u := range users {
-		if !u.canLogIn() {
+		if !u.canLogIn() && keys[i].name.ok() {
 			r.warn(keys[i].at, under(path, "users"), fmt.Sprintf("%s cannot log in: no password and no SSH key", u.Name), "add authorized_keys or password_file, if this is not what you want")
 		}
 	}

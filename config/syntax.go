@@ -17,9 +17,9 @@ type fault struct {
 // about a text that the parser has refused: the parser names a line at best,
 // often that of the mapping around the mistake. It knows block mappings and
 // lists, flow collections, quotes and block scalars, one line at a time.
-func scanSyntax(data []byte) []fault {
-	s := scanner{}
-	for _, line := range strings.Split(string(data), "\n") {
+func scanSyntax(p part) []fault {
+	s := scanner{number: p.line - 1}
+	for _, line := range strings.Split(string(p.text), "\n") {
 		s.number++
 		s.scanLine(strings.TrimSuffix(line, "\r"))
 		if len(s.faults) >= maxSyntaxProblems {
@@ -31,12 +31,13 @@ func scanSyntax(data []byte) []fault {
 }
 
 type scanner struct {
-	number int // of the current line, from 1
+	number int // of the current line
 	faults []fault
 
 	levels []level  // open block collections, outermost first
 	open   []opener // open brackets and the quote, outermost first
 	quote  byte     // inside a quoted text: its quote
+	ended  bool     // a quoted text has ended, and nothing has followed it yet
 	block  int      // inside a block scalar: the indentation of its parent, plus 1
 }
 
@@ -230,6 +231,9 @@ func (s *scanner) scanPlain(line string, column int) {
 func (s *scanner) scanFlow(line string, column int) {
 	for i := column; i < len(line); i++ {
 		c := line[i]
+		if strings.ContainsRune(",:]}", rune(c)) {
+			s.ended = false
+		}
 		switch {
 		case s.quote == '"' && c == '\\':
 			if i+1 < len(line) && !strings.ContainsRune("0abt\tnvfre \"/\\N_LPxuU", rune(line[i+1])) {
@@ -242,9 +246,15 @@ func (s *scanner) scanFlow(line string, column int) {
 			if c == s.quote {
 				s.quote = 0
 				s.open = s.open[:len(s.open)-1]
+				s.ended = true
 			}
 		case c == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t'):
 			return
+		case s.ended && !strings.ContainsRune(" \t,:]}", rune(c)):
+			s.add(i, line, "text follows after the closing quote", "put the whole value in one pair of quotes, or write a comma before the next")
+			if s.ended = false; len(s.open) == 0 {
+				return
+			}
 		case (c == '"' || c == '\'') && startsText(line[:i]):
 			s.quote = c
 			s.push(c, line, i)
@@ -252,8 +262,8 @@ func (s *scanner) scanFlow(line string, column int) {
 			s.push(c, line, i)
 		case c == ']' || c == '}':
 			s.closeBracket(line, i)
-		case len(s.open) == 0 && c != ' ' && c != '\t' && c != ':':
-			s.add(i, line, "text follows after the value has ended", "put the whole value in one pair of quotes, or remove the rest")
+		case len(s.open) == 0 && !strings.ContainsRune(" \t:", rune(c)):
+			s.add(i, line, "text follows after the value has ended", "put the whole value in quotes, or remove the rest")
 			return
 		}
 	}

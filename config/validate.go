@@ -66,8 +66,9 @@ func (r *resolver) checkMatches(fleet *Fleet) {
 		keys := m.origin.keys
 		if len(m.Match.MACs) == 0 && m.Match.Serial == "" && m.Match.UUID == "" {
 			if len(fleet.Machines) > 1 && !matchRefused(keys.match) {
-				r.lack(keys.at, fmt.Sprintf("machines[%d].match", i), fmt.Sprintf("%s has no match, so that it fits the hardware of %s as well", m.Name, fleet.Machines[otherOf(i)].Name),
-					"add match: {mac: …}, or serial or uuid, so that each machine is known by its hardware")
+				other := &fleet.Machines[otherOf(i)]
+				r.lack(keys, fmt.Sprintf("machines[%d]", i), "match", "add match: {mac: …}, or serial or uuid: of several machines, each must be known by its hardware",
+					r.related(other.origin.keys.at, fmt.Sprintf("%s would fit the hardware of %s as well", m.Name, other.Name)))
 			}
 			continue
 		}
