@@ -56,12 +56,12 @@ func (r *resolver) fabricSize(b *board) string {
 }
 
 // remark adds what a person should know of an accepted set.
-func (r *resolver) remark(gpus []gpu, c choice) {
+func (r *resolver) remark(gpus []gpu) {
 	for _, g := range gpus {
 		if r.req.Display == "desktop" && g.class == "datacenter" {
 			r.add(warn("desktop-on-datacenter", "display", fmt.Sprintf("%s is a data-centre GPU without a display", g), "write display: none"))
 		}
-		if g.board.page != "" && r.kernel.name != g.board.page && !g.unknown {
+		if g.board.page != "" && r.kernel.name != g.board.page {
 			r.because("kernel pages of 4 KiB", fmt.Sprintf("asked for; NVIDIA recommends 64 KiB pages for a %s (kernel: %s)", g.board.name, g.board.page), r.t.cite(g.board.source))
 		}
 	}
@@ -72,7 +72,6 @@ func (r *resolver) remark(gpus []gpu, c choice) {
 
 // assemble makes the Stack of a choice.
 func (r *resolver) assemble(gpus []gpu, c choice, fabric []string) Stack {
-	r.pickKernel(gpus)
 	s := Stack{
 		Branch:  c.describe(),
 		Flavour: c.flavour,

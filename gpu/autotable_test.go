@@ -82,7 +82,11 @@ func sameChoice(t *testing.T, tables *Tables, req Request, machines [][]string) 
 func platforms(t *testing.T) map[string]Request {
 	t.Helper()
 	out := map[string]Request{}
-	for _, release := range []string{"22.04", "24.04", "26.04"} {
+	releases := []string{"24.04", "22.04", "26.04"}
+	if testing.Short() {
+		releases = releases[:1]
+	}
+	for _, release := range releases {
 		for _, arch := range []string{"amd64", "arm64"} {
 			for name, q := range map[string]Request{
 				"archive":       {},

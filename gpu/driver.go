@@ -177,7 +177,7 @@ func (r *resolver) objections(g gpu, c choice) []objection {
 	case only == Proprietary && c.flavour == Open:
 		out = append(out, objection{Finding: refuse("open-impossible", "modules",
 			fmt.Sprintf("the open modules do not drive %s (%s), which has no GPU System Processor", g, arch.name), "write modules: proprietary, or auto")})
-	case c.flavour == Proprietary && r.req.Modules == "auto" && arch.modules[0] == Open:
+	case only == "" && c.flavour == Proprietary && r.req.Modules == "auto":
 		// Possible, but only next to an older GPU, and only if somebody says so.
 		out = append(out, objection{doubtful: true, Finding: refuse("mixed-generations", "modules",
 			fmt.Sprintf("%s would have to leave the open modules", g), "write modules: proprietary")})

@@ -56,6 +56,26 @@ func TestH200Machine(t *testing.T) {
 	}
 }
 
+// TestGracePages: 64 KiB pages unless others are asked for, and then it is said.
+func TestGracePages(t *testing.T) {
+	tables := load(t)
+	for kernel, want := range map[string]struct {
+		meta string
+		said bool
+	}{
+		"":    {"linux-generic-64k", false},
+		"64k": {"linux-generic-64k", false},
+		"ga":  {"linux-generic", true},
+		"hwe": {"linux-generic-hwe-24.04", true},
+	} {
+		s, _ := tables.Resolve(Request{Models: []string{"gb200"}, Kernel: kernel, SecureBoot: "off", Release: "24.04", Arch: "arm64"})
+		said := slices.ContainsFunc(s.Reasons, func(r Reason) bool { return r.Choice == "kernel pages of 4 KiB" })
+		if s.Kernel.Meta != want.meta || said != want.said {
+			t.Errorf("kernel %q: %s, remark %v", kernel, s.Kernel.Meta, said)
+		}
+	}
+}
+
 // TestStackIsJSON: explain --json prints it, with lists as lists.
 func TestStackIsJSON(t *testing.T) {
 	s, _ := load(t).Resolve(Request{Models: []string{"rtx-4090"}, Release: "24.04", Arch: "amd64"})

@@ -29,8 +29,9 @@ func (t *Tables) Resolve(req Request) (Stack, []Finding) {
 	if !ok {
 		return Stack{}, r.findings
 	}
+	r.pickKernel(gpus)
 	fabric := r.fabric(gpus)
-	r.remark(gpus, c)
+	r.remark(gpus)
 	if r.refused() {
 		return Stack{}, r.findings
 	}

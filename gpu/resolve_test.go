@@ -316,18 +316,29 @@ func TestStacks(t *testing.T) {
 // TestHold: driver, libraries, Fabric Manager, modules and kernel are held
 // together, and what is not NVIDIA's is not.
 func TestHold(t *testing.T) {
-	s, _ := load(t).Resolve(Request{Models: []string{"b200"}, Count: 8, Kernel: "hwe", Release: "24.04", Arch: "amd64"})
-	for _, name := range []string{
-		"nvidia-utils-580-server", "libnvidia-compute-580-server", "libnvidia-cfg1-580-server", "nvidia-fabricmanager-580", "nvidia-imex-580", "nvlsm",
-		"linux-modules-nvidia-580-server-open-6.17.0-40-generic", "linux-generic-hwe-24.04", "linux-image-generic-hwe-24.04", "nvidia-firmware-580-server-580.173.02",
+	tables := load(t)
+	q := Request{Models: []string{"b200"}, Count: 8, Kernel: "hwe", SecureBoot: "off", Release: "24.04", Arch: "amd64"}
+	for _, tt := range []struct{ source, driver, names string }{
+		{"ubuntu", "580-server", "nvidia-utils-580-server libnvidia-compute-580-server libnvidia-cfg1-580-server nvidia-kernel-common-580-server nvidia-fabricmanager-580 nvidia-imex-580 nvlsm linux-modules-nvidia-580-server-open-generic-hwe-24.04"},
+		{"cuda", "580", "nvidia-dkms-580-open libnvidia-compute-580 libnvidia-gl-580 nvidia-driver-pinning-580 nvidia-fabricmanager libnvsdm nvidia-modprobe"},
+		{"cuda", "595", "nvidia-dkms-open libnvidia-compute libnvidia-gpucomp nvidia-persistenced nvidia-kernel-source-open nvidia-fabricmanager nvidia-imex"},
 	} {
-		if !slices.ContainsFunc(s.Hold, func(h string) bool { return strings.HasPrefix(name, h) }) {
-			t.Errorf("%s is not held", name)
+		q.Source, q.Driver = tt.source, tt.driver
+		s, _ := tables.Resolve(q)
+		for _, name := range append(strings.Fields(tt.names), "linux-generic-hwe-24.04", "linux-image-generic-hwe-24.04", "linux-headers-generic-hwe-24.04") {
+			if !slices.Contains(s.Hold, name) {
+				t.Errorf("%s %s: %s is not held", tt.source, tt.driver, name)
+			}
 		}
-	}
-	for _, name := range []string{"infiniband-diags", "nvidia-container-toolkit", "linux-libc-dev", "linux-firmware"} {
-		if slices.ContainsFunc(s.Hold, func(h string) bool { return strings.HasPrefix(name, h) }) {
-			t.Errorf("%s is held", name)
+		for _, name := range []string{"infiniband-diags", "dkms"} {
+			if slices.Contains(s.Hold, name) {
+				t.Errorf("%s %s: %s is held", tt.source, tt.driver, name)
+			}
+		}
+		for _, name := range s.Hold {
+			if !packageForm.MatchString(name) || strings.HasSuffix(name, "-") {
+				t.Errorf("%q is no package name", name)
+			}
 		}
 	}
 }

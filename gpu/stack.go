@@ -65,9 +65,8 @@ type Stack struct {
 	Modules  []string `json:"modules"`  // kernel modules to load at boot besides the driver's own
 
 	// Hold are package names that unattended-upgrades must leave alone, since
-	// driver, libraries, modules and kernel move together or not at all. As in
-	// Unattended-Upgrade::Package-Blacklist each matches from the beginning of a
-	// package's name.
+	// driver, libraries, modules and kernel move together or not at all. Some are
+	// no part of Packages: dependencies of theirs, and the kernel's metapackages.
 	Hold []string `json:"hold"`
 
 	FabricManager bool     `json:"fabric_manager"`

@@ -50,7 +50,7 @@ type kernel struct {
 
 type architecture struct {
 	id, name, codename string
-	modules            []Flavour // that drive it, the preferred one first
+	modules            []Flavour // that drive it
 	last               int       // last branch that supports it; 0: no end announced
 	source             []string
 }
