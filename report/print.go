@@ -21,16 +21,47 @@ const (
 	ansiBlue   = "\x1b[1;34m"
 )
 
-// Print writes every diagnostic for a person: severity and summary, the
-// position, an excerpt of the line with a caret, related places, and what to do.
+// foldAfter is how many warnings or notes that say the same are printed in full:
+// a profile's fault shows in every machine that has it.
+const foldAfter = 3
+
+// Print writes the diagnostics for a person: severity and summary, the position,
+// an excerpt of the line with a caret, related places, and what to do. Errors are
+// all printed; of warnings and notes that say the same, the first few are, and
+// how many more there are.
 func (r Report) Print(w io.Writer, o PrintOptions) error {
-	for i, d := range r.Diagnostics {
-		if i > 0 {
-			if _, err := io.WriteString(w, "\n"); err != nil {
-				return err
-			}
+	type saying struct {
+		severity        Severity
+		summary, detail string
+	}
+	seen := map[saying]int{}
+	var folded []saying
+	first := true
+	write := func(text string) error {
+		if !first {
+			text = "\n" + text
 		}
-		if _, err := io.WriteString(w, format(d, o)); err != nil {
+		first = false
+		_, err := io.WriteString(w, text)
+		return err
+	}
+	for _, d := range r.Diagnostics {
+		says := saying{d.Severity, d.Summary, d.Detail}
+		seen[says]++
+		if d.Severity != Error && seen[says] > foldAfter {
+			if seen[says] == foldAfter+1 {
+				folded = append(folded, says)
+			}
+			continue
+		}
+		if err := write(format(d, o)); err != nil {
+			return err
+		}
+	}
+	for _, says := range folded {
+		line := fmt.Sprintf("%s: %s: at %d more places\n",
+			o.paint(says.severity.color(), says.severity.String()), says.summary, seen[says]-foldAfter)
+		if err := write(line); err != nil {
 			return err
 		}
 	}

@@ -74,6 +74,27 @@ func TestPrint(t *testing.T) {
 	}
 }
 
+func TestPrintFoldsWarningsThatSayTheSame(t *testing.T) {
+	var r report.Report
+	for line := 1; line <= 6; line++ {
+		r.Add(report.Diagnostic{Severity: report.Warning, Pos: pos(line, 1), Summary: "w"},
+			report.Diagnostic{Severity: report.Error, Pos: pos(line, 1), Summary: "e"})
+	}
+	var out strings.Builder
+	if err := r.Print(&out, report.PrintOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(out.String(), "error: e\n"); got != 6 {
+		t.Errorf("%d of 6 errors were printed", got)
+	}
+	if got := strings.Count(out.String(), "warning: w\n"); got != 3 {
+		t.Errorf("%d warnings were printed, not 3", got)
+	}
+	if !strings.HasSuffix(out.String(), "\nwarning: w: at 3 more places\n") {
+		t.Errorf("the folded ones are not counted:\n%s", out.String())
+	}
+}
+
 func TestSortDropsRepetitionsAndKeepsOrder(t *testing.T) {
 	var r report.Report
 	for _, d := range []report.Diagnostic{
