@@ -1,0 +1,1 @@
+"""The stand-in installer: see standin-installer."""
