@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/gpustrap/gpustrap/iso/eltorito"
@@ -25,7 +26,16 @@ func refuse(hint, format string, args ...any) error {
 	return &RefusedError{Reason: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-func (d *detector) detect() error {
+// detect reads the metadata of an image.
+func detect(r io.ReaderAt, size int64) (*Image, error) {
+	d := &detector{im: &Image{r: r, size: size}}
+	if err := d.run(); err != nil {
+		return nil, imageError(err, d.catalogAt)
+	}
+	return d.im, nil
+}
+
+func (d *detector) run() error {
 	for _, step := range []func() error{
 		d.wholeVolume, d.notIsohybrid, d.bootCatalogue, d.partitionTables, d.record,
 		d.partitionVolume, d.length, d.trees, d.oneSession,

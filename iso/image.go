@@ -14,13 +14,12 @@ import (
 // Image is an installation medium that was understood. It is not changed by
 // anything done with it and can be used from several goroutines.
 type Image struct {
-	r        io.ReaderAt
-	size     int64 // of the medium; a device may be longer
-	sets     [2]metadataSet
-	parts    partitions
-	catalog  *eltorito.Catalogue
-	bootInfo bool // the BIOS boot image holds a boot information table
-	record   *restoreRecord
+	r       io.ReaderAt
+	size    int64 // of the medium; a device may be longer
+	sets    [2]metadataSet
+	parts   partitions
+	catalog *eltorito.Catalogue
+	record  *restoreRecord
 
 	regionsOnce sync.Once
 	regionList  []region
@@ -57,22 +56,30 @@ const (
 // It returns a *RefusedError for what is not such a medium, and a *FormatError
 // for one that is broken. r may be longer than the medium.
 func Open(r io.ReaderAt, size int64) (*Image, error) {
-	im := &Image{r: r, size: size}
-	d := &detector{im: im}
-	if err := d.detect(); err != nil {
-		return nil, imageError(err, d.catalogAt)
+	im, err := detect(r, size)
+	if err != nil {
+		return nil, err
 	}
+	if errs := im.selfCheck(); len(errs) > 0 {
+		return nil, errs[0]
+	}
+	return im, nil
+}
+
+// selfCheck makes sure that the trees are what this package would write.
+func (im *Image) selfCheck() []error {
+	var errs []error
 	for i := range im.sets {
 		for _, t := range im.sets[i].trees() {
-			if err := t.CheckRegenerates(r); err != nil {
-				return nil, err
+			if err := t.CheckRegenerates(im.r); err != nil {
+				errs = append(errs, err)
 			}
 		}
 	}
 	if err := im.checkSetsAgree(); err != nil {
-		return nil, err
+		errs = append(errs, err)
 	}
-	return im, nil
+	return errs
 }
 
 // Size returns the medium's length in bytes. What it was read from may be longer,

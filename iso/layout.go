@@ -76,8 +76,6 @@ type Layout struct {
 	base     io.ReaderAt
 	size     int64
 	segments []Segment
-	// pristine is the image that the changes are counted against.
-	pristine func() (*Image, error)
 
 	once    sync.Once
 	opened  *Image

@@ -50,12 +50,8 @@ func Remaster(base *Image, o Overlay) (*Layout, error) {
 		return nil, fmt.Errorf("cannot remaster the image: the result would not be sound: %w", err)
 	}
 	if restored != nil {
-		if l.segments = through(l.segments, restored); err != nil {
-			return nil, err
-		}
-		l.base = base
+		l.segments, l.base = through(l.segments, restored), base
 	}
-	l.pristine = func() (*Image, error) { return pristine, nil }
 	return l, nil
 }
 

@@ -191,7 +191,6 @@ func Restore(im *Image) (*Layout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot restore the image: %w", err)
 	}
-	l.pristine = func() (*Image, error) { return im, nil }
 	return l, nil
 }
 

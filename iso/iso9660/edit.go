@@ -152,25 +152,36 @@ func (t *Tree) newDir(f File, parent *Dir) *Dir {
 }
 
 // Counterpart finds the entry of this directory of a Joliet tree that shows the
-// same file or directory as an entry of the Rock Ridge tree of the same volume.
-// It returns nil when there is none: Joliet has no symbolic links.
+// same file or directory as an entry of the Rock Ridge tree of the same volume. It
+// returns nil when there is none: Joliet has no symbolic links. Joliet cuts long
+// names and makes them unique, so for a file its content counts first.
 func (d *Dir) Counterpart(e *Entry) *Entry {
-	want := jolietCharacters(e.Name, maxJolietIdentifier)
-	for _, c := range d.Entries {
-		if (c.Dir != nil) == (e.Dir != nil) && c.Name == want {
-			return c
-		}
-	}
-	if e.Dir != nil || e.Mode&fs.ModeSymlink != 0 || e.Size() == 0 {
+	if e.Mode&fs.ModeSymlink != 0 {
 		return nil
 	}
-	// A name that Joliet cut or made unique: the content tells.
+	name := jolietCharacters(e.Name, maxJolietIdentifier)
+	var other *Entry
 	for _, c := range d.Entries {
-		if c.Dir == nil && slices.Equal(c.Extents(), e.Extents()) {
+		if !c.shows(e) {
+			continue
+		}
+		if c.Name == name {
 			return c
 		}
+		if other == nil && e.Dir == nil && e.Size() > 0 {
+			other = c
+		}
 	}
-	return nil
+	return other
+}
+
+// shows reports whether two entries of one volume are of the same kind and, being
+// files, have the same content.
+func (e *Entry) shows(o *Entry) bool {
+	if e.Dir != nil || o.Dir != nil {
+		return e.Dir != nil && o.Dir != nil
+	}
+	return e.Size() == o.Size() && (e.Size() == 0 || slices.Equal(e.Extents(), o.Extents()))
 }
 
 // pack lays the directory's records out: none crosses a sector's end

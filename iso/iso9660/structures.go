@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 )
 
 // StructureKind says what a structure of a tree is.
@@ -108,4 +109,21 @@ func (t *Tree) noteContinuation(s Sector) {
 	if i, found := slices.BinarySearch(t.continuations, s); !found {
 		t.continuations = slices.Insert(t.continuations, i, s)
 	}
+}
+
+// Find returns the entry at a path, without following links; nil when there is
+// none. The root has no entry.
+func (t *Tree) Find(path string) *Entry {
+	d := t.Root
+	var e *Entry
+	for part := range strings.SplitSeq(path, "/") {
+		if d == nil {
+			return nil
+		}
+		if e = d.Lookup(part); e == nil {
+			return nil
+		}
+		d = e.Dir
+	}
+	return e
 }

@@ -1,0 +1,229 @@
+package iso
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+
+	"github.com/gpustrap/gpustrap/iso/eltorito"
+	"github.com/gpustrap/gpustrap/iso/gpt"
+	"github.com/gpustrap/gpustrap/iso/iso9660"
+)
+
+// Checks that Verify makes, as a Fault names them.
+const (
+	CheckStructure  = "structure"       // volume descriptors, directories, path tables
+	CheckPartitions = "partition table" // MBR, GUID partition table and its backup
+	CheckBoot       = "boot"            // boot catalogue and boot images
+	CheckFiles      = "checksums"       // md5sum.txt
+	CheckMenu       = "boot menu"       // GRUB's menus and the kernel arguments in them
+	CheckSeed       = "seed"            // what the kernel arguments lead the installer to
+)
+
+// Fault is one thing wrong with an image.
+type Fault struct {
+	Check string `json:"check"`
+	// Where is a path on the medium or the name of a structure.
+	Where string `json:"where"`
+	// Offset is a byte of the image; -1 when the fault has no one place.
+	Offset  int64  `json:"offset"`
+	Message string `json:"message"`
+	// Base is set for a fault that the base image has too, by design or by
+	// mistake: not a reason to reject the remastered one.
+	Base bool `json:"base"`
+}
+
+// String returns the fault on one line.
+func (f Fault) String() string {
+	s := f.Check + ": "
+	if f.Where != "" {
+		s += f.Where + ": "
+	}
+	s += f.Message
+	if f.Offset >= 0 {
+		s += fmt.Sprintf(" (at byte %d)", f.Offset)
+	}
+	if f.Base {
+		s += " (the base image's own)"
+	}
+	return s
+}
+
+// VerifyOptions are options of Verify.
+type VerifyOptions struct {
+	// Progress is called now and then with the bytes checked and those to check.
+	Progress func(done, total int64)
+}
+
+// Verify proves an image: that its metadata is sound and shows the same files to
+// a CD drive, to a USB device's reader and with Joliet names; that its partition
+// tables and boot catalogue agree; that every file listed in md5sum.txt has its
+// checksum, read both through the whole image and through the first partition;
+// that the boot menus can be read by GRUB and give the kernel whole arguments; and
+// that the seed which those arguments name is there. r may be longer than the
+// image, as a device is.
+//
+// It returns every fault found, and an error only when the image cannot be read or
+// the context is done.
+func Verify(ctx context.Context, r io.ReaderAt, size int64, o VerifyOptions) ([]Fault, error) {
+	v := &verifier{ctx: ctx, progress: o.Progress}
+	im, err := detect(r, size)
+	if err != nil {
+		return v.structure(err)
+	}
+	v.im = im
+	for _, err := range im.selfCheck() {
+		if _, err := v.structure(err); err != nil {
+			return nil, err
+		}
+	}
+	if im.record != nil {
+		if v.base, _, err = im.original(); err != nil {
+			if _, err := v.structure(err); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, check := range []func() error{v.joliet, v.partitions, v.bootImages, v.checksums, v.menus} {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	return v.faults, nil
+}
+
+// verifier is one run of Verify.
+type verifier struct {
+	ctx      context.Context
+	im       *Image
+	base     *Image // what im was remastered from; nil when it was not
+	progress func(done, total int64)
+	faults   []Fault
+	listed   map[string]bool // by the base's md5sum.txt, once asked for
+}
+
+func (v *verifier) fault(check, where string, offset int64, format string, args ...any) {
+	v.faults = append(v.faults, Fault{Check: check, Where: where, Offset: offset, Message: fmt.Sprintf(format, args...)})
+}
+
+// structure turns an error about the image's format into a fault. Other errors are
+// returned: the image could not be read.
+func (v *verifier) structure(err error) ([]Fault, error) {
+	var format *FormatError
+	var refused *RefusedError
+	switch {
+	case errors.As(err, &format):
+		v.fault(CheckStructure, "", int64(format.Offset), "%s", format.Message)
+	case errors.As(err, &refused):
+		v.fault(CheckStructure, "", -1, "%s", refused.Reason)
+	default:
+		return nil, err
+	}
+	return v.faults, nil
+}
+
+// joliet compares the Joliet tree of each set with its Rock Ridge tree: both must
+// show the same files. Symbolic links are Rock Ridge's alone.
+func (v *verifier) joliet() error {
+	for i := range v.im.sets {
+		s := &v.im.sets[i]
+		if s.joliet != nil {
+			v.compareDirs(s, ".", s.rockRidge.Root, s.joliet.Root)
+		}
+	}
+	return nil
+}
+
+func (v *verifier) compareDirs(s *metadataSet, dir string, rockRidge, joliet *iso9660.Dir) {
+	shown := map[*iso9660.Entry]bool{}
+	for _, e := range rockRidge.Entries {
+		if e.Mode&fs.ModeSymlink != 0 {
+			continue
+		}
+		p := path.Join(dir, e.Name)
+		c := joliet.Counterpart(e)
+		switch {
+		case c == nil:
+			v.fault(CheckStructure, p, -1, "not in the Joliet tree, or with other content (%s)", s.name)
+			continue
+		case e.Dir != nil:
+			v.compareDirs(s, p, e.Dir, c.Dir)
+		}
+		shown[c] = true
+	}
+	for _, c := range joliet.Entries {
+		if !shown[c] {
+			v.fault(CheckStructure, path.Join(dir, c.Name), -1, "only in the Joliet tree (%s)", s.name)
+		}
+	}
+}
+
+// partitions checks the partition tables against each other and the image's end.
+func (v *verifier) partitions() error {
+	p := &v.im.parts
+	for _, a := range p.added {
+		v.fault(CheckPartitions, "", a.First.Offset(),
+			"partition %d was added behind the medium after it was written; casper adds one named writable when it boots from a USB device", a.Number)
+	}
+	if p.table == nil {
+		return nil
+	}
+	if len(p.added) == 0 {
+		if err := p.table.CheckBackup(v.im, v.im.size); err != nil {
+			var format *gpt.FormatError
+			if !errors.As(err, &format) {
+				return err
+			}
+			v.fault(CheckPartitions, "", format.Offset, "%s", format.Message)
+		}
+	}
+	for _, m := range p.mbr.Partitions {
+		if end := p.table.Backup; m.Type == gpt.TypeProtective && len(p.added) == 0 && m.End() != end+1 {
+			v.fault(CheckPartitions, "master boot record", 0, "the protective entry ends at sector %d and the image at %d", m.End(), end+1)
+		}
+	}
+	return nil
+}
+
+// bootImages checks what the boot catalogue leads to.
+func (v *verifier) bootImages() error {
+	im := v.im
+	for i, e := range im.catalog.Entries {
+		at := int64(iso9660.Sector(e.Start).Offset())
+		if i == im.parts.espEntry {
+			v.bootSector(at)
+			continue
+		}
+		name, file := im.bootImage(e)
+		if file == nil {
+			v.fault(CheckBoot, "boot catalogue", at, "the %s boot image is none of the medium's files", e.Platform)
+			continue
+		}
+		image, err := readText(im.FS(), name)
+		if err != nil {
+			return err
+		}
+		info, has := eltorito.DecodeBootInfo(image, e.Start)
+		if !has {
+			continue
+		}
+		switch {
+		case info.Descriptor != uint32(im.sets[setA].volume.Primary.Sector) || int(info.Length) != len(image):
+			v.fault(CheckBoot, name, at+8, "its boot information table is not about this image")
+		case info.Checksum != eltorito.ImageChecksum(image):
+			v.fault(CheckBoot, name, at+8, "the checksum in its boot information table is wrong")
+		}
+	}
+	return nil
+}
+
+// bootSector checks that the EFI system partition begins as a FAT file system does.
+func (v *verifier) bootSector(at int64) {
+	var b [gpt.SectorSize]byte
+	if n, _ := v.im.ReadAt(b[:], at); n < len(b) || b[510] != 0x55 || b[511] != 0xAA || b[11] != 0 || b[12] != 2 {
+		v.fault(CheckBoot, "EFI system partition", at, "does not begin with the boot sector of a FAT file system")
+	}
+}
