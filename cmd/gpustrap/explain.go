@@ -1,0 +1,187 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gpustrap/gpustrap/gpu"
+	"github.com/gpustrap/gpustrap/plan"
+)
+
+func newExplain(w *world) *cobra.Command {
+	var asJSON, models bool
+	cmd := &cobra.Command{
+		Use:   "explain [MACHINE...]",
+		Short: "Say which driver, packages and disk a machine gets, and why",
+		Long: `Prints what gpustrap worked out for each machine: driver branch, module flavour,
+packages, what is erased, who may log in, each choice with its reason.`,
+		Example:           "  gpustrap explain node01\n  gpustrap explain --models",
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: machineNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if models {
+				return explainModels(w)
+			}
+			project, err := loadProject(w, cmd)
+			if err != nil {
+				return err
+			}
+			machines, err := project.Select(args)
+			if err != nil {
+				return usageError{err}
+			}
+			if asJSON {
+				return explainJSON(w.stdout, machines)
+			}
+			for i, m := range machines {
+				if i > 0 {
+					if err := w.print("\n"); err != nil {
+						return err
+					}
+				}
+				if err := explainMachine(w.stdout, m); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
+	cmd.Flags().BoolVar(&models, "models", false, "list the GPU models that the configuration may name")
+	return cmd
+}
+
+func explainModels(w *world) error {
+	tables, err := gpu.Load()
+	if err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(w.stdout, 0, 8, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "MODEL\tPRODUCT\tARCHITECTURE\tPCI")
+	for _, d := range tables.Models() {
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", d.Model, d.Product, d.Architecture, strings.Join(d.PCI, " "))
+	}
+	return t.Flush()
+}
+
+// explanation is what explain --json prints of a machine.
+type explanation struct {
+	Name   string     `json:"name"`
+	Ubuntu string     `json:"ubuntu"`
+	Arch   string     `json:"arch"`
+	Erases string     `json:"erases"`
+	Users  []string   `json:"users"`
+	Stack  *gpu.Stack `json:"stack,omitempty"`
+}
+
+func explainJSON(out io.Writer, machines []*plan.Machine) error {
+	all := []explanation{}
+	for _, m := range machines {
+		e := explanation{
+			Name: m.Name, Ubuntu: m.Ubuntu, Arch: m.Arch,
+			Erases: plan.DiskText(m.Storage.Disk), Stack: m.Stack,
+		}
+		for _, u := range m.Users {
+			e.Users = append(e.Users, u.Name)
+		}
+		all = append(all, e)
+	}
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(all)
+}
+
+// explainMachine prints one machine as a person would want to read it.
+func explainMachine(out io.Writer, m *plan.Machine) error {
+	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	line := func(what, format string, args ...any) {
+		_, _ = fmt.Fprintf(t, "  %s\t%s\n", what, fmt.Sprintf(format, args...))
+	}
+	_, _ = fmt.Fprintf(t, "%s: Ubuntu %s, %s\n", m.Name, m.Ubuntu, m.Arch)
+	line("erases", "%s, layout %s, asks: %s", plan.DiskText(m.Storage.Disk), m.Storage.Layout, m.Boot.Confirm)
+	for _, u := range m.Users {
+		line("user", "%s", userText(u))
+	}
+	if s := m.Stack; s != nil {
+		line("driver", "%s", driverText(s))
+		line("kernel", "%s", s.Kernel.Meta)
+		what := "packages"
+		for _, name := range s.Packages {
+			line(what, "%s", name)
+			what = ""
+		}
+	}
+	if m.Docker != nil {
+		line("docker", "Docker CE %s", orNewest(m.Docker.Version))
+	}
+	if m.Toolkit != nil {
+		line("toolkit", "NVIDIA Container Toolkit %s", orNewest(m.Toolkit.Version))
+	}
+	line("afterwards", "%s", m.After)
+	if err := t.Flush(); err != nil || m.Stack == nil {
+		return err
+	}
+	var why strings.Builder
+	why.WriteString("  why\n")
+	for _, r := range m.Stack.Reasons {
+		why.WriteString(wrap(r.Choice+": "+r.Why, "    ", "      "))
+		why.WriteString(wrap("("+r.Source+")", "      ", "      "))
+	}
+	_, err := io.WriteString(out, why.String())
+	return err
+}
+
+// driverText says which driver a Stack has.
+func driverText(s *gpu.Stack) string {
+	if s.Branch.Name == "" {
+		return "chosen on the machine, by its GPUs"
+	}
+	var about []string
+	if s.Branch.Status != "" {
+		about = append(about, s.Branch.Status)
+	}
+	if s.Branch.EOL != "" {
+		about = append(about, "end of life "+s.Branch.EOL)
+	}
+	text := s.Branch.Name
+	if len(about) > 0 {
+		text += " (" + strings.Join(about, ", ") + ")"
+	}
+	archive := "Ubuntu's archive"
+	if s.Source == "cuda" {
+		archive = "NVIDIA's CUDA repository"
+	}
+	return fmt.Sprintf("%s, %s modules from %s", text, s.Flavour, archive)
+}
+
+// wrap breaks a text into lines of at most 80 columns.
+func wrap(text, first, rest string) string {
+	const columns = 80
+	var b strings.Builder
+	line := first
+	for i, word := range strings.Fields(text) {
+		if i > 0 && len([]rune(line))+1+len([]rune(word)) > columns {
+			b.WriteString(line + "\n")
+			line = rest + word
+			continue
+		}
+		if i > 0 {
+			line += " "
+		}
+		line += word
+	}
+	b.WriteString(line + "\n")
+	return b.String()
+}
+
+func orNewest(version string) string {
+	if version == "" {
+		return "(the newest)"
+	}
+	return version
+}

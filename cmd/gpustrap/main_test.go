@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+
+	"github.com/gpustrap/gpustrap/iso/isotest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"gpustrap": mainForScripts})
+}
+
+// mainForScripts is main, run by the scripts as a process of its own.
+func mainForScripts() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	os.Exit(run(ctx, newWorld(os.Stdin, os.Stdout, os.Stderr, os.Getenv), os.Args[1:]))
+}
+
+func TestScripts(t *testing.T) {
+	examples, err := filepath.Abs("../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	media := map[string]string{
+		"MEDIUM":           isotest.Medium{}.Make(t),
+		"MEDIUM_ARM64":     isotest.Medium{Layout: isotest.ARM64}.Make(t),
+		"MEDIUM_ISOHYBRID": isotest.Medium{Layout: isotest.Isohybrid}.Make(t),
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       os.Getenv("UPDATE_GOLDEN") != "",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"mode": checkMode},
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("EXAMPLES", examples)
+			env.Setenv("HOME", env.WorkDir)
+			for name, path := range media {
+				env.Setenv(name, path)
+			}
+			return nil
+		},
+	})
+}
+
+// checkMode is the script command "mode 600 FILE": the file has these permissions.
+func checkMode(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: mode OCTAL FILE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := strings.TrimLeft(octal(info.Mode().Perm()), "0"); (got == args[0]) == neg {
+		ts.Fatalf("%s has the mode %s", args[1], got)
+	}
+}
+
+func octal(m os.FileMode) string {
+	const digits = "01234567"
+	return string([]byte{digits[m>>6&7], digits[m>>3&7], digits[m&7]})
+}
+
+// TestHelp holds the help of every command: a line fits a terminal of 80
+// columns, and each visible command has an example or needs no argument.
+func TestHelp(t *testing.T) {
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		t.Run(strings.ReplaceAll(cmd.CommandPath(), " ", "/"), func(t *testing.T) {
+			var out strings.Builder
+			cmd.SetOut(&out)
+			if err := cmd.Help(); err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(out.String()) {
+				if n := len([]rune(strings.TrimRight(line, "\n"))); n > 80 {
+					t.Errorf("%d columns: %s", n, line)
+				}
+			}
+		})
+		for _, c := range cmd.Commands() {
+			if c.IsAvailableCommand() && c.Name() != "completion" && c.Name() != "help" {
+				walk(c)
+			}
+		}
+	}
+	walk(newRoot(newWorld(strings.NewReader(""), &strings.Builder{}, &strings.Builder{}, func(string) string { return "" })))
+}

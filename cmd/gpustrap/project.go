@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gpustrap/gpustrap/config"
+	"github.com/gpustrap/gpustrap/plan"
+	"github.com/gpustrap/gpustrap/report"
+)
+
+// loadProject reads and checks the configuration of --config. Warnings are
+// printed; errors are printed and end the command.
+func loadProject(w *world, cmd *cobra.Command) (*plan.Project, error) {
+	project, rep, data, err := readProject(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if len(rep.Diagnostics) > 0 {
+		if err := printReport(w, configName(cmd), rep, data); err != nil {
+			return nil, err
+		}
+	}
+	if project == nil {
+		return nil, silentError{errInvalidConfig}
+	}
+	return project, nil
+}
+
+// readProject reads and checks the configuration of --config and prints nothing.
+func readProject(cmd *cobra.Command) (*plan.Project, report.Report, []byte, error) {
+	name := configName(cmd)
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, report.Report{}, nil, usageError{withHint(
+			fmt.Errorf("there is no %s", name), "gpustrap init writes one, -c FILE names another")}
+	}
+	if err != nil {
+		return nil, report.Report{}, nil, usageError{fmt.Errorf("cannot read the configuration: %w", err)}
+	}
+	dir := filepath.Dir(name)
+	project, rep := plan.Load(name, data, func(file string) ([]byte, error) {
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(dir, file)
+		}
+		return os.ReadFile(file)
+	})
+	return project, rep, data, nil
+}
+
+func configName(cmd *cobra.Command) string {
+	name, _ := cmd.Flags().GetString("config")
+	return name
+}
+
+// printReport shows diagnostics with excerpts of the configuration.
+func printReport(w *world, name string, rep report.Report, data []byte) error {
+	return rep.Print(w.stderr, report.PrintOptions{
+		Color:   w.color(),
+		Sources: map[string][]byte{name: config.Mask(data)},
+	})
+}
+
+// rendered passes on what was rendered, or prints why it was not.
+func rendered[T any](w *world, cmd *cobra.Command, value T, rep report.Report) (T, error) {
+	if len(rep.Diagnostics) > 0 {
+		data, err := os.ReadFile(configName(cmd))
+		if err != nil {
+			data = nil // the report stands without excerpts
+		}
+		if err := printReport(w, configName(cmd), rep, data); err != nil {
+			return value, err
+		}
+	}
+	if rep.HasErrors() {
+		return value, silentError{errInvalidConfig}
+	}
+	return value, nil
+}
+
+// machineNames completes the names of machines on the command line.
+func machineNames(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	project, _, _, err := readProject(cmd)
+	if err != nil || project == nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []cobra.Completion
+	for _, m := range project.Machines {
+		names = append(names, m.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gpustrap/gpustrap/iso"
+	"github.com/gpustrap/gpustrap/plan"
+)
+
+func newRemaster(w *world) *cobra.Command {
+	var source, out string
+	cmd := &cobra.Command{
+		Use:   "remaster --iso ISO -o IMAGE [MACHINE]",
+		Short: "Put a machine's seed and boot menu on a stock live-server ISO",
+		Long: `Lays the machine's NoCloud seed and boot menu over a stock Ubuntu live-server
+ISO. Every other byte stays as published and where it was; "gpustrap restore"
+gives the original back, and "gpustrap inspect" lists what differs.
+
+--iso takes a file, or a release such as 24.04, which is fetched and verified.
+An image that gpustrap made before is a fine base too: its old overlay is
+replaced.`,
+		Example: `  gpustrap remaster --iso ubuntu-24.04.3-live-server-amd64.iso -o gpu.iso
+  gpustrap remaster --iso 24.04 -o node01.iso node01`,
+		Args:              usageArgs(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: machineNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if source == "" || out == "" {
+				return usageError{withHint(errors.New("--iso and -o are needed"), "usage: %s", cmd.UseLine())}
+			}
+			if out == "-" && isTerminal(w.stdout) {
+				return usagef("an image is not for a terminal; name a file with -o, or pipe the output")
+			}
+			project, err := loadProject(w, cmd)
+			if err != nil {
+				return err
+			}
+			m, err := project.One(args)
+			if err != nil {
+				return usageError{err}
+			}
+			return remaster(cmd.Context(), w, cmd, project, m, source, out)
+		},
+	}
+	cmd.Flags().StringVar(&source, "iso", "", "stock ISO: a `file`, or a release to fetch")
+	cmd.Flags().StringVarP(&out, "output", "o", "", "`image` to write; - is standard output")
+	return cmd
+}
+
+func remaster(ctx context.Context, w *world, cmd *cobra.Command, project *plan.Project, m *plan.Machine, source, out string) error {
+	base, err := openISO(ctx, w, source, m.Arch)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = base.Close() }() // read only
+	layout, err := layoutFor(w, cmd, project, m, base)
+	if err != nil {
+		return err
+	}
+	if err := writeLayout(ctx, w, layout, base, out); err != nil {
+		return err
+	}
+	if out != "-" {
+		w.say("%s: %s, installs %s from %s", out, byteCount(layout.Size()), m.Name, base.Description().Info)
+	}
+	w.say("%s", plan.Secrets(m))
+	return nil
+}
+
+// layoutFor plans the machine's image over the base.
+func layoutFor(w *world, cmd *cobra.Command, project *plan.Project, m *plan.Machine, base *medium) (*iso.Layout, error) {
+	if err := plan.CheckMedium(m, base.Description()); err != nil {
+		return nil, withHint(err, "name another ISO, or set ubuntu: and arch: in %s", configName(cmd))
+	}
+	seed, rep := project.Render(m)
+	seed, err := rendered(w, cmd, seed, rep)
+	if err != nil {
+		return nil, err
+	}
+	overlay, err := plan.Overlay(m, seed)
+	if err != nil {
+		return nil, err
+	}
+	overlay.ModTime, err = sourceDate(w)
+	if err != nil {
+		return nil, err
+	}
+	layout, err := iso.Remaster(base.Image, overlay)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", base.name, err)
+	}
+	return layout, nil
+}
+
+// writeLayout writes an image to a file or to standard output.
+func writeLayout(ctx context.Context, w *world, layout *iso.Layout, base *medium, out string) error {
+	update, finish := w.progress("write")
+	defer finish()
+	if out == "-" {
+		return iso.WriteTo(ctx, layout, w.stdout, update)
+	}
+	return iso.WriteFile(ctx, layout, base.file, out, iso.WriteOptions{Perm: secretFile, Progress: update})
+}
+
+// secretFile is the mode of an image that holds password hashes and keys.
+const secretFile os.FileMode = 0o600

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker; without it the module's version is told.
+var version string
+
+// The groups of commands in the help.
+const (
+	groupDaily  = "daily"
+	groupFleet  = "fleet"
+	groupExpert = "expert"
+)
+
+func newRoot(w *world) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "gpustrap",
+		Short: "One YAML file to machines that come up GPU- and container-ready",
+		Long: `gpustrap turns a short YAML file into machines that come up GPU- and
+container-ready on first boot: it works out the NVIDIA driver stack, renders
+Ubuntu's autoinstall, and remasters the stock live-server ISO with it.
+
+Start with "gpustrap init", then "gpustrap check", then "gpustrap remaster".`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		CompletionOptions: cobra.CompletionOptions{
+			HiddenDefaultCmd: false,
+		},
+	}
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
+	root.SetIn(w.stdin)
+	root.SetOut(w.stdout)
+	root.SetErr(w.stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{withHint(err, "gpustrap %s --help lists the flags", cmd.Name())}
+	})
+	root.PersistentFlags().StringP("config", "c", "gpustrap.yaml", "configuration `file`")
+	root.AddGroup(
+		&cobra.Group{ID: groupDaily, Title: "Every day:"},
+		&cobra.Group{ID: groupFleet, Title: "Fleets:"},
+		&cobra.Group{ID: groupExpert, Title: "Experts:"},
+	)
+	root.SetCompletionCommandGroupID(groupExpert)
+	root.SetHelpCommandGroupID(groupExpert)
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add(groupDaily, newInit(w), newCheck(w), newExplain(w), newRemaster(w), newVerify(w), newFetch(w), newHash(w))
+	add(groupFleet, newRender(w), newSeed(w))
+	add(groupExpert, newInspect(w), newRestore(w), newSchema(w), newDocs(w), newVersion(w))
+	return root
+}
+
+func newVersion(w *world) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			return w.print("gpustrap %s\n", versionText())
+		},
+	}
+}
+
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "devel"
+}
+
+// usageArgs makes a wrong number of arguments a usage error.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{withHint(err, "usage: %s", cmd.UseLine())}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gpustrap/gpustrap/iso"
+)
+
+func newVerify(w *world) *cobra.Command {
+	var asJSON, boot bool
+	cmd := &cobra.Command{
+		Use:   "verify IMAGE",
+		Short: "Prove an image: structure, checksums, boot menu, seed",
+		Long: `Checks a remastered image as the machine will see it, from the whole medium and
+from its first partition: volume structures, directories, path tables, boot
+catalogue, partition tables, every line of md5sum.txt, the quoting of the kernel
+arguments, and the seed. Each fault is named; any fault is exit code 1.`,
+		Example: "  gpustrap verify gpu.iso\n  gpustrap verify --boot gpu.iso",
+		Args:    usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := verify(cmd.Context(), w, args[0], asJSON); err != nil || !boot {
+				return err
+			}
+			return bootImage(cmd.Context(), w, args[0])
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the faults as JSON")
+	cmd.Flags().BoolVar(&boot, "boot", false, "boot the image in QEMU as a USB disk under UEFI, too")
+	return cmd
+}
+
+func verify(ctx context.Context, w *world, name string, asJSON bool) error {
+	f, size, err := openImageFile(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // read only
+	update, finish := w.progress("verify")
+	faults, err := iso.Verify(ctx, f, size, iso.VerifyOptions{Progress: update})
+	finish()
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	own := 0
+	for _, fault := range faults {
+		if !fault.Base {
+			own++
+		}
+	}
+	if asJSON {
+		err = json.NewEncoder(w.stdout).Encode(faults)
+	} else {
+		for _, fault := range faults {
+			if err := w.print("%s\n", fault); err != nil {
+				return err
+			}
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case own > 0:
+		return fmt.Errorf("%s has %s", name, count(own, "fault"))
+	case asJSON:
+		return nil
+	}
+	return w.print("%s: good\n", name)
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/gpustrap/gpustrap/iso"
+)
+
+// world is everything outside the program that a command may touch besides the
+// file system.
+type world struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	getenv func(string) string
+	now    func() time.Time
+}
+
+func newWorld(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) *world {
+	return &world{stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv, now: time.Now}
+}
+
+// say tells what happened, in one line. It goes to standard error, so that
+// standard output is free for what a script reads.
+func (w *world) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(w.stderr, format+"\n", args...)
+}
+
+// print writes a result to standard output.
+func (w *world) print(format string, args ...any) error {
+	_, err := fmt.Fprintf(w.stdout, format, args...)
+	return err
+}
+
+// complain prints an error and its hint, if it has one.
+func (w *world) complain(err error) {
+	_, _ = fmt.Fprintf(w.stderr, "gpustrap: %s\n", err)
+	if hint := hintOf(err); hint != "" {
+		_, _ = fmt.Fprintf(w.stderr, "hint: %s\n", strings.ReplaceAll(hint, "\n", "\n      "))
+	}
+}
+
+// hintOf returns what to do about an error, where somebody knows.
+func hintOf(err error) string {
+	var refused *iso.RefusedError
+	var hinter interface{ Hint() string }
+	switch {
+	case errors.As(err, &hinter):
+		return hinter.Hint()
+	case errors.As(err, &refused):
+		return refused.Hint
+	}
+	return ""
+}
+
+// isTerminal reports whether a stream is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// color reports whether standard error takes colours.
+func (w *world) color() bool {
+	return isTerminal(w.stderr) && w.getenv("NO_COLOR") == "" && w.getenv("TERM") != "dumb"
+}
+
+// progress shows how far long work has come: a bar with rate and time left on a
+// terminal, one line at the end elsewhere. The first function takes the bytes
+// done and the bytes in all, the second ends the display.
+func (w *world) progress(what string) (update func(done, total int64), finish func()) {
+	if !isTerminal(w.stderr) {
+		var last int64
+		start := w.now()
+		return func(done, _ int64) { last = done }, func() {
+			if last > 0 {
+				w.say("%s: %s in %s", what, byteCount(last), w.now().Sub(start).Round(10*time.Millisecond))
+			}
+		}
+	}
+	bar := progressbar.NewOptions64(-1,
+		progressbar.OptionSetWriter(w.stderr), progressbar.OptionSetDescription(what),
+		progressbar.OptionShowBytes(true), progressbar.OptionSetWidth(30),
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetPredictTime(true), progressbar.OptionFullWidth(),
+		progressbar.OptionUseANSICodes(true))
+	known := int64(-1)
+	return func(done, total int64) {
+			if total != known && total > 0 {
+				bar.ChangeMax64(total)
+				known = total
+			}
+			_ = bar.Set64(done)
+		}, func() {
+			_ = bar.Finish()
+		}
+}
+
+// byteCount writes a number of bytes with a binary unit, as people read it.
+func byteCount(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, units := float64(n), "KMGTP"
+	i := -1
+	for value >= unit && i < len(units)-1 {
+		value /= unit
+		i++
+	}
+	return fmt.Sprintf("%.1f %ciB", value, units[i])
+}
+
+// sourceDate returns the time that SOURCE_DATE_EPOCH gives, in UTC, and zero
+// when it is not set (reproducible-builds.org/specs/source-date-epoch).
+func sourceDate(w *world) (time.Time, error) {
+	text := w.getenv("SOURCE_DATE_EPOCH")
+	if text == "" {
+		return time.Time{}, nil
+	}
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return time.Time{}, usagef("SOURCE_DATE_EPOCH is %q, and must be a number of seconds since 1970", text)
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}

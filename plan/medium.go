@@ -1,0 +1,128 @@
+package plan
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"strings"
+	"testing/fstest"
+
+	"github.com/gpustrap/gpustrap/autoinstall"
+	"github.com/gpustrap/gpustrap/config"
+	"github.com/gpustrap/gpustrap/iso"
+	"github.com/gpustrap/gpustrap/iso/grubcfg"
+)
+
+// SeedFolder is the folder on the medium that holds the NoCloud seed.
+const SeedFolder = "nocloud"
+
+// mediumFile is the mode of a file on the medium, whose file system is
+// read-only and whose own files all have it.
+const mediumFile fs.FileMode = 0o444
+
+// Kernel arguments that make the live system read the seed and install from it.
+const (
+	argAutoinstall = "autoinstall"
+	// cloud-init's NoCloud data source, in its documented form with a trailing slash.
+	argDataSource = "ds=nocloud;s=/cdrom/" + SeedFolder + "/"
+	// casper adds a partition "writable" to a stick with free space unless told
+	// not to; the stick should stay what was written to it.
+	argNoPersistence = "nopersistent"
+)
+
+// Overlay returns what is laid over a stock medium so that it installs the
+// machine: the seed and the boot menu.
+func Overlay(m *Machine, seed autoinstall.Seed) (iso.Overlay, error) {
+	files := fstest.MapFS{}
+	seedFiles := seed.FS()
+	err := fs.WalkDir(seedFiles, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(seedFiles, name)
+		files[path.Join(SeedFolder, name)] = &fstest.MapFile{Data: data, Mode: mediumFile}
+		return err
+	})
+	return iso.Overlay{Files: files, Menu: Menu(m)}, err
+}
+
+// Menu returns the boot menu of the machine's medium.
+func Menu(m *Machine) *grubcfg.Menu {
+	menu := &grubcfg.Menu{
+		KernelArgs: []string{argDataSource, argNoPersistence},
+		Title:      menuTitle(&m.Machine),
+		Timeout:    m.Boot.Timeout,
+	}
+	// Without the word autoinstall on the kernel line the installer asks
+	// "Continue with autoinstall? (yes|no)" and waits for somebody to type yes.
+	if m.Boot.Confirm != config.ConfirmTyped {
+		menu.KernelArgs = append([]string{argAutoinstall}, menu.KernelArgs...)
+	}
+	if m.Boot.Confirm == config.ConfirmNone {
+		menu.Timeout = 0
+	}
+	return menu
+}
+
+// menuTitle says what the default entry does.
+func menuTitle(m *config.Machine) string {
+	title := fmt.Sprintf("ERASE %s and install %s", DiskText(m.Storage.Disk), m.Name)
+	if m.Boot.Confirm == config.ConfirmTyped {
+		title += " (asks first)"
+	}
+	return title
+}
+
+// DiskText names the disk that a rule means, in words.
+func DiskText(d config.Disk) string {
+	switch {
+	case d.Serial != "":
+		return "disk SERIAL " + d.Serial
+	case d.WWN != "":
+		return "disk WWN " + d.WWN
+	case d.Path != "":
+		return "disk " + d.Path
+	case d.Size != "":
+		return "the " + d.Size + " disk"
+	}
+	return "the disk"
+}
+
+// mediumInfo is the form of .disk/info, such as
+// Ubuntu-Server 24.04.2 LTS "Noble Numbat" - Release amd64 (20250216).
+var mediumInfo = regexp.MustCompile(`^Ubuntu-Server (\d\d\.\d\d)`)
+
+// CheckMedium compares what the machine wants with what the medium is.
+func CheckMedium(m *Machine, d iso.Description) error {
+	if found := mediumInfo.FindStringSubmatch(d.Info); found == nil {
+		return fmt.Errorf("the medium is no Ubuntu Server: .disk/info says %q", d.Info)
+	} else if found[1] != m.Ubuntu {
+		return fmt.Errorf("%s wants Ubuntu %s, and the medium is %s", m.Name, m.Ubuntu, d.Info)
+	}
+	if d.Architecture != m.Arch {
+		return fmt.Errorf("%s is an %s machine, and the medium is for %s", m.Name, m.Arch, orUnknown(d.Architecture))
+	}
+	return nil
+}
+
+func orUnknown(arch string) string {
+	if arch == "" {
+		return "an unknown architecture"
+	}
+	return arch
+}
+
+// Secrets says in one line what a holder of the machine's seed can read.
+func Secrets(m *Machine) string {
+	var hashes []string
+	for _, u := range m.Users {
+		if u.PasswordHash != "" {
+			hashes = append(hashes, u.Name)
+		}
+	}
+	if len(hashes) == 0 {
+		return "whoever holds it can read the configuration of " + m.Name + " and its users' public keys; it has no password hash"
+	}
+	return "whoever holds it can read the password hash of " + strings.Join(hashes, ", ") + ": keep it as you keep the password"
+}

@@ -1,0 +1,150 @@
+// Package plan wires the floors below it: a gpustrap.yaml becomes a Fleet, each
+// machine's GPUs a Stack, machine and Stack a NoCloud seed, the seed an Overlay
+// for an installation medium. The commands and the network server call it; it
+// prints nothing and reads only what it is given.
+package plan
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/gpustrap/gpustrap/autoinstall"
+	"github.com/gpustrap/gpustrap/config"
+	"github.com/gpustrap/gpustrap/gpu"
+	"github.com/gpustrap/gpustrap/report"
+)
+
+// Project is a checked gpustrap.yaml: every machine with its Stack.
+type Project struct {
+	Machines []Machine
+	renderer *autoinstall.Renderer
+}
+
+// Machine is a resolved machine and the driver stack worked out for it.
+type Machine struct {
+	config.Machine
+	Stack *gpu.Stack // nil: the machine gets no GPU stack
+}
+
+// Load decodes, validates and resolves a configuration. Name is the file's name
+// in the report; readFile reads the files it names, relative to its folder. The
+// Project is nil when the report has errors.
+func Load(name string, data []byte, readFile func(string) ([]byte, error)) (*Project, report.Report) {
+	decoded, rep := config.Decode(name, data, readFile)
+	fleet, resolved := decoded.Resolve()
+	rep.Merge(resolved)
+	tables, err := gpu.Load()
+	if err != nil {
+		rep.Add(report.Diagnostic{Severity: report.Error, Summary: "the built-in GPU tables are damaged: " + err.Error()})
+		return nil, rep
+	}
+	renderer, err := autoinstall.NewRenderer()
+	if err != nil {
+		rep.Add(report.Diagnostic{Severity: report.Error, Summary: "the built-in scripts are damaged: " + err.Error()})
+		return nil, rep
+	}
+	project := &Project{renderer: renderer, Machines: make([]Machine, len(fleet.Machines))}
+	stacks := newStackCache(tables)
+	// A section that could not be read is not judged: what it lacks is no choice.
+	unread := func(section string) bool {
+		return slices.ContainsFunc(rep.Diagnostics, func(d report.Diagnostic) bool {
+			return d.Severity == report.Error && slices.Contains(strings.Split(d.Path, "."), section)
+		})
+	}
+	judgeGPU := !unread("gpu") && !unread("ubuntu") && !unread("arch")
+	for i := range fleet.Machines {
+		m := &project.Machines[i]
+		m.Machine = fleet.Machines[i]
+		if judgeGPU {
+			var found report.Report
+			m.Stack, found = stacks.resolve(&m.Machine)
+			rep.Merge(found)
+		}
+		rep.Merge(checkKeys(&m.Machine))
+	}
+	rep.Sort()
+	if rep.HasErrors() {
+		return nil, rep
+	}
+	return project, rep
+}
+
+// Select returns the machines that the patterns name, in the order of the file.
+// A pattern is a name or a shell pattern such as node0*. No pattern selects all
+// machines.
+func (p *Project) Select(patterns []string) ([]*Machine, error) {
+	matched := make([]bool, len(patterns))
+	var out []*Machine
+	for i := range p.Machines {
+		m := &p.Machines[i]
+		selected := len(patterns) == 0
+		for j, pattern := range patterns {
+			ok, err := path.Match(pattern, m.Name)
+			if err != nil {
+				return nil, fmt.Errorf("cannot read the pattern %q: %w", pattern, err)
+			}
+			matched[j] = matched[j] || ok
+			selected = selected || ok
+		}
+		if selected {
+			out = append(out, m)
+		}
+	}
+	if i := slices.Index(matched, false); i >= 0 {
+		return nil, fmt.Errorf("the configuration has no machine %q; it has %s", patterns[i], p.names())
+	}
+	return out, nil
+}
+
+// One returns the machine that the arguments name; with a single machine in the
+// file its name can be left out.
+func (p *Project) One(args []string) (*Machine, error) {
+	if len(args) == 0 && len(p.Machines) > 1 {
+		return nil, fmt.Errorf("the configuration has %d machines; name one of %s", len(p.Machines), p.names())
+	}
+	selected, err := p.Select(args)
+	if err != nil {
+		return nil, err
+	}
+	if len(selected) != 1 {
+		return nil, fmt.Errorf("%q names %d machines, and one is wanted", strings.Join(args, " "), len(selected))
+	}
+	return selected[0], nil
+}
+
+// names lists the machines' names for a message, the first few of many.
+func (p *Project) names() string {
+	const most = 8
+	var names []string
+	for _, m := range p.Machines[:min(most, len(p.Machines))] {
+		names = append(names, m.Name)
+	}
+	text := strings.Join(names, ", ")
+	if rest := len(p.Machines) - most; rest > 0 {
+		text += fmt.Sprintf(" and %d more", rest)
+	}
+	return text
+}
+
+// Render returns the machine's NoCloud seed.
+func (p *Project) Render(m *Machine) (autoinstall.Seed, report.Report) {
+	return p.renderer.Render(m.input())
+}
+
+// RenderCloudInit returns a plain cloud-config that turns a cloud image or a VM
+// into the machine.
+func (p *Project) RenderCloudInit(m *Machine) ([]byte, report.Report) {
+	return p.renderer.RenderCloudInit(m.input())
+}
+
+// RenderScript returns one bash script that does the same to a machine that
+// already runs Ubuntu Server.
+func (p *Project) RenderScript(m *Machine) ([]byte, report.Report) {
+	return p.renderer.RenderScript(m.input())
+}
+
+func (m *Machine) input() autoinstall.Input {
+	return autoinstall.Input{Machine: m.Machine, Stack: m.Stack}
+}
