@@ -39,7 +39,7 @@ allow_sudo() {
 add_keys() {
     local name=$1 wanted=$GPUSTRAP_ETC/authorized_keys/$1 home file
     [ -f "$wanted" ] || return 0
-    home=$(getent passwd "$name" | cut -d: -f6)
+    home=$(getent passwd "$name" | cut -d: -f6) || true # nobody, in a dry run
     file=${home:-/home/$name}/.ssh/authorized_keys
     if [ -f "$file" ] && ! grep -vqxFf "$file" "$wanted"; then return; fi
     step "add the SSH keys of $name"

@@ -7,10 +7,11 @@ set -euE -o pipefail
 
 daemon=/etc/docker/daemon.json
 
-# merge_json FILE OURS: prints FILE with the keys of OURS laid over it.
+# merge_json FILE OURS: prints FILE with the keys of OURS laid over it; FILE as
+# it is when it has them all.
 merge_json() {
     python3 - "$1" "$2" <<'END'
-import json, os, sys
+import copy, json, os, sys
 
 def lay(below, above):
     for key, value in above.items():
@@ -20,14 +21,17 @@ def lay(below, above):
             below[key] = value
 
 path, ours = sys.argv[1:]
-merged = {}
+text = "{}"
 if os.path.exists(path) and os.path.getsize(path):
     with open(path) as f:
-        merged = json.load(f)
+        text = f.read()
+before = json.loads(text)
+merged = copy.deepcopy(before)
 with open(ours) as f:
     lay(merged, json.load(f))
-json.dump(merged, sys.stdout, indent=4, sort_keys=True)
-print()
+if merged != before:
+    text = json.dumps(merged, indent=4, sort_keys=True) + "\n"
+sys.stdout.write(text)
 END
 }
 
@@ -79,7 +83,7 @@ fi
 
 step "enable Docker"
 enable_unit containerd.service docker.service
-if ! in_installer && [ "$restart" = yes ]; then
+if can_restart && [ "$restart" = yes ]; then
     step "restart Docker, whose configuration changed"
     run systemctl restart containerd.service docker.service
 fi

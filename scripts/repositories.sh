@@ -117,7 +117,6 @@ retire_others() {
 refresh() {
     local name=$1 url=$2 file=$3
     step "read the $name repository's index"
-    last_command="apt-get update"
     apt_get update -o "Dir::Etc::SourceList=$file" -o Dir::Etc::SourceParts=- \
         -o APT::Get::List-Cleanup=0 -o APT::Update::Error-Mode=any
 }
@@ -127,7 +126,7 @@ add_repository() {
     step "add the $name repository, $url"
     [ "$key" = - ] || make_keyring "$name" "$fingerprint" "$key"
     file=$(source_file "$name")
-    [ "$name" = ubuntu ] || retire_others "$url" "$file"
+    retire_others "$url" "$file"
     case $file in
     *.sources) deb822 "$url" "$suites" "$components" "$keyring" | put "$file" 0644 ;;
     *) one_line "$url" "$suites" "$components" "$keyring" | put "$file" 0644 ;;
@@ -137,11 +136,32 @@ add_repository() {
     refresh "$name" "$url" "$file"
 }
 
-# shellcheck disable=SC2016 # $(…) is apt's
+# add_component FILE URI COMPONENT: adds the component to those of the file's
+# entries that take main from the archive.
+add_component() {
+    local file=$1 uri=${2%/} component=$3
+    case $file in
+    *.sources)
+        awk -v uri="$uri" -v component="$component" 'BEGIN { RS = "" } NR > 1 { print "" }
+            index($0, uri) && match($0, /(^|\n)Components:[^\n]*/) {
+                line = substr($0, RSTART, RLENGTH)
+                if (line ~ /[ \t]main([ \t]|$)/ && line !~ "[ \t]" component "([ \t]|$)")
+                    $0 = substr($0, 1, RSTART + RLENGTH - 1) " " component substr($0, RSTART + RLENGTH)
+            } { print }' "$file" >"$work/components"
+        ;;
+    *)
+        awk -v uri="$uri" -v component="$component" '/^[ \t]*deb[ \t]/ && index($0, uri) &&
+            / main( |$)/ && $0 !~ " " component "( |$)" { $0 = $0 " " component } { print }' "$file" >"$work/components"
+        ;;
+    esac
+    put_file "$work/components" "$file" 0644
+}
+
 # need_components adds those of the Ubuntu archive's components that drivers
 # come from and that the machine's sources leave out.
+# shellcheck disable=SC2016 # $(…) is apt's
 need_components() {
-    local have missing=() component uri release keyring file
+    local have missing=() component file uri
     words "$GPU_COMPONENTS"
     [ ${#list[@]} -gt 0 ] || return 0
     have=$(apt-get indextargets --format '$(ORIGIN) $(COMPONENT)' 'Created-By: Packages' | sort -u)
@@ -150,21 +170,16 @@ need_components() {
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     step "add the archive's ${missing[*]}"
-    file=$(source_file components)
-    apt-get indextargets --format '$(ORIGIN) $(COMPONENT) $(REPO_URI) $(RELEASE) $(SIGNED_BY)' \
-        'Created-By: Packages' | awk '$1 == "Ubuntu" && $2 == "main"' | sort -u >"$work/main"
+    apt-get indextargets --format '$(ORIGIN) $(COMPONENT) $(SOURCESENTRY) $(REPO_URI)' 'Created-By: Packages' |
+        sed -n 's/^Ubuntu main \(.*\):[0-9]* /\1 /p' | sort -u >"$work/main"
     [ -s "$work/main" ] ||
         fail "the machine has no Ubuntu archive among its package sources" "give one in gpustrap.yaml: sources.ubuntu"
-    : >"$work/sources"
-    while read -r _ _ uri release keyring; do
-        case $file in
-        *.sources) deb822 "$uri" "$release" "$(IFS=,; echo "${missing[*]}")" "${keyring:-$archive_keyring}" ;;
-        *) one_line "$uri" "$release" "$(IFS=,; echo "${missing[*]}")" "${keyring:-$archive_keyring}" ;;
-        esac >>"$work/sources"
-        echo >>"$work/sources"
+    while read -r file uri; do
+        for component in "${missing[@]}"; do
+            add_component "$file" "$uri" "$component"
+        done
     done <"$work/main"
-    put_file "$work/sources" "$file" 0644
-    refresh "Ubuntu ${missing[*]}" "$uri" "$file"
+    apt_get update
 }
 
 need_tools

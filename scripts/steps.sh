@@ -54,6 +54,9 @@ dry_run() { [ "$GPUSTRAP_DRY_RUN" = 1 ]; }
 
 in_installer() { [ "$GPUSTRAP_HOME" = installer ]; }
 
+# can_restart: whether services run here that could be restarted.
+can_restart() { ! in_installer && [ -d /run/systemd/system ]; }
+
 # fail SUMMARY [WHAT TO DO]: ends the script.
 fail() {
     trap - ERR
@@ -73,27 +76,32 @@ log_place() {
 }
 
 on_error() {
-    local status=$1
+    local status=$1 last
     trap - ERR
-    if ! dry_run; then
-        say "gpustrap: failed while: $current_step"
-        [ -z "$last_command" ] || say "  the command was: $last_command (status $status)"
-        say "  the last lines of its output:"
-        tail -n 12 "$GPUSTRAP_LOG" | sed 's/^/    /' >&8
-        log_place
+    dry_run || last=$(tail -n 8 "$GPUSTRAP_LOG" | sed 's/^/    /')
+    say "gpustrap: failed while: $current_step"
+    [ -z "$last_command" ] || say "  the command was: $last_command (status $status)"
+    if [ -n "${last:-}" ]; then
+        say "  the last lines of the log:"
+        printf '%s\n' "$last" >&8
     fi
+    log_place
     exit "$status"
 }
 trap 'on_error $?' ERR
 
 # run COMMAND…: runs it, or says that it would.
-run() {
-    last_command=$*
+run() { run_called "$*" "$@"; }
+
+# run_called NAME COMMAND…: the same, under a name that is shorter to read.
+run_called() {
+    last_command=$1
+    shift
     if dry_run; then
-        say "  would run: $*"
+        say "  would run: $last_command"
         return
     fi
-    printf '+ %s\n' "$*"
+    printf '+ %s\n' "$last_command"
     "$@" 8>&- </dev/null
 }
 
@@ -127,7 +135,7 @@ drop_file() {
 }
 
 apt_get() {
-    run env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+    run_called "apt-get $*" env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
         APT_LISTCHANGES_FRONTEND=none UCF_FORCE_CONFFOLD=1 \
         apt-get -q -y -o DPkg::Lock::Timeout=600 -o Acquire::Retries=5 \
         -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef \

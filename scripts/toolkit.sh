@@ -35,7 +35,7 @@ else
 fi
 
 # From 29.2 on Docker looks for the toolkit's hook when it starts.
-if ! in_installer && ! dry_run && command -v dockerd >/dev/null && ! cmp -s "$work/before" /etc/docker/daemon.json; then
+if can_restart && ! dry_run && command -v dockerd >/dev/null && ! cmp -s "$work/before" /etc/docker/daemon.json; then
     step "restart Docker, which learns of the toolkit"
     run systemctl daemon-reload
     run systemctl restart docker.service
