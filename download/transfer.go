@@ -253,6 +253,9 @@ func (t *transfer) read(ctx context.Context, response *http.Response, watch *wat
 	}
 	buffer := make([]byte, 256<<10)
 	for {
+		if ctx.Err() != nil {
+			return true, t.cut(context.Cause(ctx))
+		}
 		n, err := response.Body.Read(buffer)
 		watch.reset()
 		if t.done+int64(n) > limit {
