@@ -101,8 +101,11 @@ func checkTimezone(s string) problem {
 		return problem{}
 	}
 	detail := "write a zone of the tz database, such as Europe/Berlin or Etc/UTC (`timedatectl list-timezones` lists them)"
+	city := slices.IndexFunc(zones, func(zone string) bool { return strings.HasSuffix(strings.ToLower(zone), "/"+strings.ToLower(s)) })
 	if near := nearest(s, zones); near != "" {
 		detail = "did you mean " + near + "? " + detail
+	} else if city >= 0 {
+		detail = "did you mean " + zones[city] + "? " + detail
 	}
 	return problem{fmt.Sprintf("there is no time zone %q", shorten(s)), detail}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"regexp"
+	"unicode/utf8"
 )
 
 // Mask returns the text of a configuration with every secret replaced by
@@ -11,20 +12,34 @@ import (
 // of passwords or secrets (password_file's excepted), crypt hashes, private
 // keys, and passwords in URLs. It rather hides too much.
 func Mask(text []byte) []byte {
-	out := bytes.Clone(bytes.TrimPrefix(text, byteOrderMark))
-	for _, at := range privateKeyText.FindAllIndex(out, -1) {
-		hide(out[at[0]:at[1]])
+	text = bytes.TrimPrefix(text, byteOrderMark)
+	hidden := make([]bool, len(text))
+	hide := func(from, to int) {
+		for i := from; i < to; i++ {
+			hidden[i] = true
+		}
 	}
-	for _, at := range cryptHash.FindAllIndex(out, -1) {
-		hide(out[at[0]:at[1]])
+	for _, pattern := range []*regexp.Regexp{privateKeyText, cryptHash} {
+		for _, at := range pattern.FindAllIndex(text, -1) {
+			hide(at[0], at[1])
+		}
 	}
-	for _, at := range urlPassword.FindAllSubmatchIndex(out, -1) {
-		hide(out[at[2]:at[3]])
+	for _, at := range urlPassword.FindAllSubmatchIndex(text, -1) {
+		hide(at[2], at[3])
 	}
-	for _, at := range secretKey.FindAllSubmatchIndex(out, -1) {
-		hide(out[at[1]:endOfValue(out, at[2], at[1])])
+	for _, at := range secretKey.FindAllSubmatchIndex(text, -1) {
+		hide(at[1], endOfValue(text, at[2], at[1]))
 	}
-	out = bytes.ReplaceAll(out, []byte{0}, nil)
+	out := make([]byte, 0, len(text))
+	for i := 0; i < len(text); {
+		_, size := utf8.DecodeRune(text[i:])
+		if c := text[i]; hidden[i] && c != '\n' && c != '\r' {
+			out = append(out, '*')
+		} else {
+			out = append(out, text[i:i+size]...)
+		}
+		i += size
+	}
 	return bytes.ToValidUTF8(out, []byte("\uFFFD"))
 }
 
@@ -36,19 +51,6 @@ var (
 	secretKey = regexp.MustCompile(`(?i)([\w-]*(?:pass(?:word|wd|phrase|_hash)?|secret|token|pwd)[\w-]*)["']?[ \t]*:[ \t]*`)
 	fileKey   = regexp.MustCompile(`(?i)_?file$`)
 )
-
-// hide replaces every character but line breaks; columns stay.
-func hide(b []byte) {
-	for i, c := range b {
-		switch {
-		case c == '\n' || c == '\r':
-		case c&0xc0 == 0x80: // the rest of a UTF-8 character, dropped by Mask
-			b[i] = 0
-		default:
-			b[i] = '*'
-		}
-	}
-}
 
 // endOfValue returns where the value ends that begins at start, whose key
 // begins at key.

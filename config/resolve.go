@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -109,10 +110,7 @@ func (r *resolver) lack(m *machineKeys, path, key, detail string, related ...rep
 			return
 		}
 	}
-	name := m.name.v
-	if name == "" {
-		name = "the machine"
-	}
+	name := cmp.Or(m.name.v, path, "the machine")
 	r.lacks = append(r.lacks, &lack{key: key, machine: name, path: under(path, key), detail: detail, at: m.at, related: related, machines: 1})
 }
 
@@ -200,6 +198,9 @@ func (r *resolver) profileNames(wanted string) string {
 		return "the file has no profiles: write them under profiles:"
 	}
 	detail := "the file has " + shortenList(names)
+	if len(names) > 1000 { // ten thousand machines may each ask
+		return detail
+	}
 	if near := nearest(wanted, names); near != "" {
 		detail = "did you mean " + near + "? " + detail
 	}

@@ -178,7 +178,7 @@ func (g generator) draw(t *rapid.T, schema map[string]any, label string) any {
 				limit, _ = strconv.Atoi(n.String())
 			}
 			return rapid.StringMatching(pattern).Filter(func(s string) bool {
-				return len([]rune(s)) <= limit && !strings.ContainsAny(s, "\u2028\u2029\u0085\ufeff")
+				return s != "" && len([]rune(s)) <= limit && !strings.ContainsAny(s, "\u2028\u2029\u0085\ufeff")
 			}).Draw(t, label)
 		}
 		return rapid.StringMatching(`[a-z]{1,10}`).Draw(t, label)

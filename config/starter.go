@@ -3,10 +3,10 @@ package config
 import (
 	"bytes"
 	_ "embed"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"text/template"
+	"unicode"
 )
 
 //go:embed starter.yaml.tmpl
@@ -66,29 +66,34 @@ func Starter(v StarterValues) (string, error) {
 	return b.String(), nil
 }
 
-// quoteYAML writes a text in double quotes. What JSON escapes, YAML reads alike.
-func quoteYAML(s string) (string, error) {
+// quoteYAML writes a text in double quotes, with YAML's escapes (YAML 1.2,
+// 5.7) for what is not printable.
+func quoteYAML(s string) string {
 	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(s); err != nil {
-		return "", err
+	b.WriteByte('"')
+	for _, c := range s {
+		switch {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(c)
+		case unicode.IsPrint(c):
+			b.WriteRune(c)
+		default:
+			fmt.Fprintf(&b, `\U%08x`, c)
+		}
 	}
-	return strings.TrimSpace(b.String()), nil
+	b.WriteByte('"')
+	return b.String()
 }
 
 // listYAML writes one text, or a list of several in brackets.
-func listYAML(items []string) (string, error) {
+func listYAML(items []string) string {
 	quoted := make([]string, len(items))
 	for i, s := range items {
-		q, err := quoteYAML(s)
-		if err != nil {
-			return "", err
-		}
-		quoted[i] = q
+		quoted[i] = quoteYAML(s)
 	}
 	if len(quoted) == 1 {
-		return quoted[0], nil
+		return quoted[0]
 	}
-	return "[" + strings.Join(quoted, ", ") + "]", nil
+	return "[" + strings.Join(quoted, ", ") + "]"
 }

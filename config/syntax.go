@@ -21,14 +21,17 @@ func scanSyntax(p part) []fault {
 	s := scanner{number: p.line - 1}
 	for _, line := range strings.Split(string(p.text), "\n") {
 		s.number++
-		s.scanLine(strings.TrimSuffix(line, "\r"))
-		if len(s.faults) >= maxSyntaxProblems {
+		if len(s.faults) >= maxSyntaxProblems || complexKey.MatchString(line) {
 			return s.faults
 		}
+		s.scanLine(strings.TrimSuffix(line, "\r"))
 	}
 	s.finish()
 	return s.faults
 }
+
+// complexKey begins a key that is no word, beyond which the scanner is lost.
+var complexKey = regexp.MustCompile(`^ *(- +)*\?\s`)
 
 type scanner struct {
 	number int // of the current line
@@ -37,8 +40,11 @@ type scanner struct {
 	levels []level  // open block collections, outermost first
 	open   []opener // open brackets and the quote, outermost first
 	quote  byte     // inside a quoted text: its quote
-	ended  bool     // a quoted text has ended, and nothing has followed it yet
-	block  int      // inside a block scalar: the indentation of its parent, plus 1
+	ended  bool     // a quoted text has ended on this line, and nothing has followed it yet
+	// suspect is a text after a dash that lacks a space to be a key, which it
+	// was meant to be where the next line holds a key.
+	suspect *fault
+	block   int // inside a block scalar: the indentation of its parent, plus 1
 }
 
 // level is a block mapping or list.
@@ -85,13 +91,17 @@ func (s *scanner) scanLine(line string) {
 
 var (
 	gluedKey = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*:[^\s/]`)
-	plainKey = regexp.MustCompile(`^(?:[^\s#&*!|>'"%@\x60,\[\]{}][^#]*?|"[^"]*"|'[^']*')\s*:(?:\s|$)`)
+	// plainKey is a key and its colon, plain or in quotes; a # begins a comment
+	// only after a space.
+	plainKey = regexp.MustCompile(`^(?:(?:[^\s#&*!|>'"%@\x60,\[\]{}?:-]|[-?:]\S)#*(?:[^#\s]#*|\s)*?|"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')\s*:(?:\s|$)`)
 )
 
 // scanEntry reads a line of block style from a column on: dashes, a key, a value.
 func (s *scanner) scanEntry(line string, column int) {
 	rest := line[column:]
 	continues := s.enter(line, column, rest)
+	dashed := strings.HasPrefix(rest, "- ")
+	s.suspect = nil
 	for rest == "-" || strings.HasPrefix(rest, "- ") {
 		inner := strings.TrimLeft(rest[1:], " ")
 		column += len(rest) - len(inner)
@@ -105,7 +115,7 @@ func (s *scanner) scanEntry(line string, column int) {
 	}
 	key := plainKey.FindString(rest)
 	if key == "" {
-		s.scanKeyless(line, column, rest, continues)
+		s.scanKeyless(line, column, rest, continues, dashed)
 		return
 	}
 	column += len(key)
@@ -122,11 +132,16 @@ func (s *scanner) scanEntry(line string, column int) {
 }
 
 // scanKeyless reads what should have been a key or a list entry.
-func (s *scanner) scanKeyless(line string, column int, rest string, continues bool) {
+func (s *scanner) scanKeyless(line string, column int, rest string, continues, dashed bool) {
 	switch {
 	case gluedKey.MatchString(rest):
 		name, _, _ := strings.Cut(rest, ":")
 		s.add(column+len(name), line, fmt.Sprintf("a space is missing after %q", name+":"), "write "+name+": and then the value")
+		if dashed { // a text, unless keys follow
+			suspect := s.faults[len(s.faults)-1]
+			s.suspect, s.faults = &suspect, s.faults[:len(s.faults)-1]
+			s.fill()
+		}
 	case len(rest) > 1 && rest[0] == '-' && rest[1] != '-' && !continues && s.inList(column):
 		s.add(column, line, "a space is missing after the dash", "write \"- \" and then the entry")
 	case len(s.levels) > 0 && !s.levels[len(s.levels)-1].list && s.levels[len(s.levels)-1].column == column && !continues && !strings.ContainsAny(rest[:1], "{[\"'"):
@@ -184,6 +199,10 @@ func (s *scanner) enter(line string, column int, rest string) (continues bool) {
 	case popped:
 		s.add(column, line, "this line's indentation fits no line above", "indent it like the keys that it belongs with")
 		return false
+	case entry && s.suspect != nil:
+		s.faults = append(s.faults, *s.suspect)
+		s.levels = append(s.levels, level{column: column})
+		return false
 	case entry:
 		s.add(column, line, "this line is indented deeper than a key that already has a value", "indent it like the keys above, or remove the value of the key above")
 		return false
@@ -229,6 +248,7 @@ func (s *scanner) scanPlain(line string, column int) {
 
 // scanFlow reads brackets and quotes from a column to the end of the line.
 func (s *scanner) scanFlow(line string, column int) {
+	s.ended = false
 	for i := column; i < len(line); i++ {
 		c := line[i]
 		if strings.ContainsRune(",:]}", rune(c)) {

@@ -68,7 +68,7 @@ func (r *resolver) checkMatches(fleet *Fleet) {
 			if len(fleet.Machines) > 1 && !matchRefused(keys.match) {
 				other := &fleet.Machines[otherOf(i)]
 				r.lack(keys, fmt.Sprintf("machines[%d]", i), "match", "add match: {mac: …}, or serial or uuid: of several machines, each must be known by its hardware",
-					r.related(other.origin.keys.at, fmt.Sprintf("%s would fit the hardware of %s as well", m.Name, other.Name)))
+					r.related(other.origin.keys.at, "without one it fits the hardware of this machine as well"))
 			}
 			continue
 		}
