@@ -91,6 +91,10 @@ func printingBootSector(name byte) []byte {
 // printing kernel in the place of Ubuntu's.
 func grubMedium(t *testing.T, cfg []byte) string {
 	t.Helper()
+	const modules = "/usr/lib/grub/i386-pc" // Debian's package grub-pc-bin
+	if _, err := os.Stat(modules); err != nil && os.Getenv("CI") == "" {
+		t.Skipf("GRUB for BIOS is not installed: %v", err)
+	}
 	mkrescue := oracle.Need(t, "grub-mkrescue")
 	oracle.Need(t, "mformat")
 	oracle.Need(t, "xorriso")
@@ -108,7 +112,7 @@ func grubMedium(t *testing.T, cfg []byte) string {
 		}
 	}
 	image := filepath.Join(dir, "medium.iso")
-	cmd := exec.Command(mkrescue, "-d", "/usr/lib/grub/i386-pc", "-o", image, filepath.Join(dir, "tree"))
+	cmd := exec.Command(mkrescue, "-d", modules, "-o", image, filepath.Join(dir, "tree"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("grub-mkrescue: %v\n%s", err, out)
 	}
