@@ -44,6 +44,7 @@ e2e: tools build
 	./e2e/matrix.sh $(ISO)
 
 docs: build
+	rm -rf docs/man docs/reference
 	./bin/gpustrap docs --out docs
 
 clean:

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,45 +38,62 @@ func newDocs(w *world) *cobra.Command {
 // writeDocs writes reference/config.md, reference/commands.md and man/*.1.
 func writeDocs(root *cobra.Command, out string) error {
 	root.DisableAutoGenTag = true
-	manual := filepath.Join(out, "man")
-	reference := filepath.Join(out, "reference")
-	for _, dir := range []string{manual, reference} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-	}
-	// The date is left out of the pages, so that they change only with the text.
-	header := &doc.GenManHeader{Section: "1", Source: "gpustrap", Manual: "gpustrap", Date: &time.Time{}}
-	if err := doc.GenManTree(root, header, manual); err != nil {
-		return err
-	}
 	var commands bytes.Buffer
 	commands.WriteString("# Commands\n\nMade by `make docs` from the program's own help.\n\n")
-	if err := commandPages(&commands, root); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(reference, "commands.md"), commands.Bytes(), 0o644); err != nil {
-		return err
-	}
 	names, err := modelNames()
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(reference, "config.md"), []byte(config.Reference(names)), 0o644)
-}
-
-// commandPages writes the help of every visible command.
-func commandPages(out *bytes.Buffer, cmd *cobra.Command) error {
-	for _, c := range cmd.Commands() {
-		if !c.IsAvailableCommand() || c.Name() == "help" || c.Name() == "completion" {
-			continue
-		}
-		var help bytes.Buffer
-		c.SetOut(&help)
-		if err := c.Help(); err != nil {
+	pages := map[string][]byte{"reference/config.md": []byte(config.Reference(names))}
+	for _, cmd := range append([]*cobra.Command{root}, documented(root)...) {
+		if pages["man/"+manName(cmd)], err = manPage(cmd); err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(out, "## gpustrap %s\n\n```text\n%s```\n\n", c.Name(), help.Bytes())
+		if cmd != root {
+			if err := commandPage(&commands, cmd); err != nil {
+				return err
+			}
+		}
+	}
+	pages["reference/commands.md"] = commands.Bytes()
+	for name, text := range pages {
+		file := filepath.Join(out, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, text, 0o644); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// documented lists the commands that have a page.
+func documented(root *cobra.Command) []*cobra.Command {
+	return slices.DeleteFunc(root.Commands(), func(c *cobra.Command) bool {
+		return !c.IsAvailableCommand() || c.Name() == "help" || c.Name() == "completion"
+	})
+}
+
+func manName(cmd *cobra.Command) string {
+	return strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".1"
+}
+
+// manPage returns a manual page. It has no date, so that it changes only with
+// its text.
+func manPage(cmd *cobra.Command) ([]byte, error) {
+	var page bytes.Buffer
+	err := doc.GenMan(cmd, &doc.GenManHeader{Section: "1", Source: "gpustrap", Manual: "gpustrap", Date: &time.Time{}}, &page)
+	return bytes.Replace(page.Bytes(), []byte("\"Jan 0001\""), []byte("\"\""), 1), err
+}
+
+// commandPage writes a command's help as Markdown.
+func commandPage(out *bytes.Buffer, cmd *cobra.Command) error {
+	var help bytes.Buffer
+	cmd.SetOut(&help)
+	if err := cmd.Help(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "## gpustrap %s\n\n```text\n%s```\n\n", cmd.Name(), help.Bytes())
+	return err
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -93,4 +95,37 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(newRoot(newWorld(strings.NewReader(""), &strings.Builder{}, &strings.Builder{}, func(string) string { return "" })))
+}
+
+// TestDocs holds the generated documents against the program.
+func TestDocs(t *testing.T) {
+	const docs = "../../docs"
+	fresh := t.TempDir()
+	w := newWorld(strings.NewReader(""), io.Discard, io.Discard, func(string) string { return "" })
+	if err := writeDocs(newRoot(w), fresh); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"man", "reference"} {
+		kept, err := os.ReadDir(filepath.Join(docs, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := os.ReadDir(filepath.Join(fresh, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(kept) != len(made) {
+			t.Errorf("docs/%s has %d files, and the program makes %d: run make docs", dir, len(kept), len(made))
+		}
+		for _, file := range made {
+			want, err := os.ReadFile(filepath.Join(fresh, dir, file.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := os.ReadFile(filepath.Join(docs, dir, file.Name()))
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("docs/%s/%s is out of date: run make docs", dir, file.Name())
+			}
+		}
+	}
 }
