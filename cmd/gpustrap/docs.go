@@ -70,7 +70,7 @@ func writeDocs(root *cobra.Command, out string) error {
 
 // documented lists the commands that have a page.
 func documented(root *cobra.Command) []*cobra.Command {
-	return slices.DeleteFunc(root.Commands(), func(c *cobra.Command) bool {
+	return slices.DeleteFunc(slices.Clone(root.Commands()), func(c *cobra.Command) bool {
 		return !c.IsAvailableCommand() || c.Name() == "help" || c.Name() == "completion"
 	})
 }
