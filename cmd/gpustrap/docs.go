@@ -38,6 +38,7 @@ func newDocs(w *world) *cobra.Command {
 // writeDocs writes reference/config.md, reference/commands.md and man/*.1.
 func writeDocs(root *cobra.Command, out string) error {
 	root.DisableAutoGenTag = true
+	root.InitDefaultCompletionCmd() // as running the program does; the root page names it
 	var commands bytes.Buffer
 	commands.WriteString("# Commands\n\nMade by `make docs` from the program's own help.\n\n")
 	names, err := modelNames()
