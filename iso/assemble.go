@@ -105,8 +105,8 @@ func (p *plan) overwritten() []savedRange {
 		}
 	}
 	if parts.table != nil {
-		first := parts.table.BackupFirst().Offset()
-		saved = append(saved, savedRange{first, p.base.size - first})
+		first, end := parts.table.BackupFirst().Offset(), (parts.table.Backup + 1).Offset()
+		saved = append(saved, savedRange{first, end - first})
 	}
 	slices.SortFunc(saved, func(a, b savedRange) int { return cmp.Compare(a.offset, b.offset) })
 	joined := saved[:1]

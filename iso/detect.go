@@ -246,6 +246,11 @@ func (d *detector) partitionVolume() error {
 	return nil
 }
 
+// maxPadding is how many bytes behind its partition table still belong to a
+// medium: xorriso may write 150 sectors of padding there. What is longer is the
+// rest of a device.
+const maxPadding = 1 << 20
+
 // length works out where the medium ends: the image may be a device's.
 func (d *detector) length() error {
 	im := d.im
@@ -267,6 +272,9 @@ func (d *detector) length() error {
 	if end > im.size {
 		return refuse("download the image again and compare its SHA-256",
 			"the image is truncated: its partition table takes %d bytes and only %d are there", end, im.size)
+	}
+	if rest := im.size - end; im.record == nil && rest <= maxPadding {
+		end = im.size
 	}
 	if end < im.parts.espEnd.Offset() {
 		return &FormatError{Offset: iso9660.Offset(end), Message: "the medium ends within its EFI system partition"}

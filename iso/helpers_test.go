@@ -209,14 +209,7 @@ func contentEntry(b []byte) entry {
 // apply is the model of what remastering does to a listing.
 func apply(t testing.TB, base map[string]entry, o iso.Overlay) map[string]entry {
 	t.Helper()
-	want := maps.Clone(base)
-	for _, r := range o.Remove {
-		for p := range base {
-			if p == r || strings.HasPrefix(p, r+"/") {
-				delete(want, p)
-			}
-		}
-	}
+	want := without(base, o.Remove)
 	if o.Files != nil {
 		for p, e := range listing(t, o.Files) {
 			want[p] = e
@@ -226,6 +219,19 @@ func apply(t testing.TB, base map[string]entry, o iso.Overlay) map[string]entry 
 		}
 	}
 	return want
+}
+
+// without is a listing less some paths and all below them.
+func without(base map[string]entry, removed []string) map[string]entry {
+	left := maps.Clone(base)
+	for _, r := range removed {
+		for p := range base {
+			if p == r || strings.HasPrefix(p, r+"/") {
+				delete(left, p)
+			}
+		}
+	}
+	return left
 }
 
 // checkMedium asks foreign tools about a remastered image: the files of all views
@@ -309,7 +315,7 @@ func checkSums(t testing.TB, dir string) {
 	}
 	listed := map[string]bool{}
 	for line := range strings.Lines(string(text)) {
-		name := path.Clean(strings.TrimSpace(line[34:]))
+		name := path.Clean(strings.TrimSuffix(line[34:], "\n"))
 		if listed[name] {
 			t.Errorf("md5sum.txt lists %s twice", name)
 		}

@@ -100,7 +100,7 @@ func (im *Image) partitionRegions() []region {
 		// On a device the backup may have moved to its end.
 		if first := t.BackupFirst().Offset(); first < im.size && len(p.added) == 0 {
 			tail = first
-			add(first, im.size, regionTable, "backup GUID partition table")
+			add(first, (t.Backup + 1).Offset(), regionTable, "backup GUID partition table")
 		}
 	}
 	add(p.esp.Offset(), p.espEnd.Offset(), regionESP, "EFI system partition")

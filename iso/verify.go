@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/gpustrap/gpustrap/iso/eltorito"
 	"github.com/gpustrap/gpustrap/iso/gpt"
@@ -87,12 +88,45 @@ func Verify(ctx context.Context, r io.ReaderAt, size int64, o VerifyOptions) ([]
 			}
 		}
 	}
-	for _, check := range []func() error{v.joliet, v.partitions, v.bootImages, v.checksums, v.menus} {
+	if err := v.metadata(); err != nil {
+		return nil, err
+	}
+	if err := v.baseFaults(); err != nil {
+		return nil, err
+	}
+	err = v.checksums()
+	return v.faults, err
+}
+
+// metadata makes the checks that read little.
+func (v *verifier) metadata() error {
+	for _, check := range []func() error{v.joliet, v.partitions, v.bootImages, v.menus} {
 		if err := check(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return v.faults, nil
+	return nil
+}
+
+// baseFaults marks the faults found so far that the base has too. What is read
+// from content that the image shares with its base proves nothing: damage done
+// since would show in both. The boot images are such content, and nothing else
+// vouches for them; the menus are in md5sum.txt.
+func (v *verifier) baseFaults() error {
+	if v.base == nil || len(v.faults) == 0 {
+		return nil
+	}
+	b := &verifier{ctx: v.ctx, im: v.base}
+	if err := b.metadata(); err != nil {
+		return err
+	}
+	for i := range v.faults {
+		f := &v.faults[i]
+		f.Base = f.Check != CheckBoot && slices.ContainsFunc(b.faults, func(o Fault) bool {
+			return f.Check == o.Check && f.Where == o.Where && f.Message == o.Message
+		})
+	}
+	return nil
 }
 
 // verifier is one run of Verify.
@@ -125,6 +159,22 @@ func (v *verifier) structure(err error) ([]Fault, error) {
 	return v.faults, nil
 }
 
+// unreadable turns an error about a file into a fault, unless the image itself
+// could not be read.
+func (v *verifier) unreadable(check, where string, err error) error {
+	if isReadError(err) {
+		return err
+	}
+	v.fault(check, where, v.offset(where), "cannot be read: %s", pathReason(err))
+	return nil
+}
+
+// isReadError tells a reader that fails from an image that is wrong.
+func isReadError(err error) bool {
+	var read *iso9660.ReadError
+	return errors.As(err, &read)
+}
+
 // joliet compares the Joliet tree of each set with its Rock Ridge tree: both must
 // show the same files. Symbolic links are Rock Ridge's alone.
 func (v *verifier) joliet() error {
@@ -139,25 +189,40 @@ func (v *verifier) joliet() error {
 
 func (v *verifier) compareDirs(s *metadataSet, dir string, rockRidge, joliet *iso9660.Dir) {
 	shown := map[*iso9660.Entry]bool{}
+	var missing []*iso9660.Entry
 	for _, e := range rockRidge.Entries {
 		if e.Mode&fs.ModeSymlink != 0 {
 			continue
 		}
-		p := path.Join(dir, e.Name)
 		c := joliet.Counterpart(e)
-		switch {
-		case c == nil:
-			v.fault(CheckStructure, p, -1, "not in the Joliet tree, or with other content (%s)", s.name)
+		if c == nil {
+			missing = append(missing, e)
 			continue
-		case e.Dir != nil:
-			v.compareDirs(s, p, e.Dir, c.Dir)
 		}
 		shown[c] = true
+		if e.Dir != nil {
+			v.compareDirs(s, path.Join(dir, e.Name), e.Dir, c.Dir)
+		}
 	}
+	var extra []*iso9660.Entry
 	for _, c := range joliet.Entries {
 		if !shown[c] {
-			v.fault(CheckStructure, path.Join(dir, c.Name), -1, "only in the Joliet tree (%s)", s.name)
+			extra = append(extra, c)
 		}
+	}
+	// Of what is empty and has a name that Joliet changed, only the number tells.
+	for _, e := range missing {
+		i := slices.IndexFunc(extra, func(c *iso9660.Entry) bool {
+			return (c.Dir != nil) == (e.Dir != nil) && !c.HasContent() && !e.HasContent()
+		})
+		if i >= 0 {
+			extra = slices.Delete(extra, i, i+1)
+			continue
+		}
+		v.fault(CheckStructure, path.Join(dir, e.Name), -1, "not in the Joliet tree, or with other content (%s)", s.name)
+	}
+	for _, c := range extra {
+		v.fault(CheckStructure, path.Join(dir, c.Name), -1, "only in the Joliet tree (%s)", s.name)
 	}
 }
 
@@ -204,20 +269,31 @@ func (v *verifier) bootImages() error {
 		}
 		image, err := readText(im.FS(), name)
 		if err != nil {
-			return err
+			if err := v.unreadable(CheckBoot, name, err); err != nil {
+				return err
+			}
+			continue
 		}
 		info, has := eltorito.DecodeBootInfo(image, e.Start)
 		if !has {
 			continue
 		}
 		switch {
-		case info.Descriptor != uint32(im.sets[setA].volume.Primary.Sector) || int(info.Length) != len(image):
+		case !im.isPrimary(info.Descriptor) || int(info.Length) != len(image):
 			v.fault(CheckBoot, name, at+8, "its boot information table is not about this image")
 		case info.Checksum != eltorito.ImageChecksum(image):
 			v.fault(CheckBoot, name, at+8, "the checksum in its boot information table is wrong")
 		}
 	}
 	return nil
+}
+
+// isPrimary reports whether a sector holds a primary volume descriptor. xorriso
+// writes a second copy, to which the boot information table may lead.
+func (im *Image) isPrimary(sector uint32) bool {
+	var b [6]byte
+	n, _ := im.ReadAt(b[:], int64(iso9660.Sector(sector).Offset()))
+	return n == len(b) && string(b[:]) == "\x01CD001"
 }
 
 // bootSector checks that the EFI system partition begins as a FAT file system does.

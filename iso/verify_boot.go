@@ -34,7 +34,10 @@ func (v *verifier) menus() error {
 			continue
 		}
 		if err != nil {
-			return err
+			if err := v.unreadable(CheckMenu, name, err); err != nil {
+				return err
+			}
+			continue
 		}
 		entries, err := grubcfg.Entries(text)
 		if err != nil {

@@ -1,6 +1,7 @@
 package iso
 
 import (
+	"cmp"
 	"context"
 	"crypto/md5"
 	"errors"
@@ -37,9 +38,9 @@ func (v *verifier) checksums() error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return v.unreadable(CheckFiles, md5sumPath, err)
 	}
-	lines := slices.DeleteFunc(parseMD5(text), func(l md5Line) bool { return l.path == "" })
+	lines := v.wellFormed(parseMD5(text))
 	v.notListed(lines)
 	jobs := make([]*hashJob, 0, len(lines))
 	for _, l := range lines {
@@ -52,6 +53,20 @@ func (v *verifier) checksums() error {
 		v.judge(j)
 	}
 	return nil
+}
+
+// wellFormed returns the lines that are checksums, and faults the others.
+func (v *verifier) wellFormed(lines []md5Line) []md5Line {
+	var good []md5Line
+	for i, l := range lines {
+		if l.path != "" {
+			good = append(good, l)
+			continue
+		}
+		v.fault(CheckFiles, md5sumPath, -1, "line %d is not a checksum and a path: %.80q", i+1, l.text)
+		v.faults[len(v.faults)-1].Base = v.baseLines()[string(l.text)]
+	}
+	return good
 }
 
 // hashJob is the content of one file to hash, in one view or, when both lead to
@@ -154,8 +169,7 @@ func (j *hashJob) run(ctx context.Context, buffer []byte, advance func(int64)) e
 			h.Sum(j.sum[:0])
 			return nil
 		}
-		var unreadable *iso9660.ReadError
-		if errors.As(err, &unreadable) {
+		if isReadError(err) {
 			return err
 		}
 		if err != nil {
@@ -175,7 +189,7 @@ func (v *verifier) judge(j *hashJob) {
 	switch {
 	case j.err != nil && errors.Is(j.err, fs.ErrNotExist):
 		v.fault(CheckFiles, p, -1, "listed in md5sum.txt and not there%s", from)
-		v.faults[len(v.faults)-1].Base = v.baseListed()[p] && !v.baseHas(p)
+		v.faults[len(v.faults)-1].Base = v.baseLines()[p] && !v.baseHas(p)
 	case j.err != nil:
 		v.fault(CheckFiles, p, v.offset(p), "cannot be read%s: %s", from, pathReason(j.err))
 	case j.sum != j.line.sum && v.patchedByDesign(p):
@@ -241,15 +255,16 @@ func (v *verifier) baseHas(p string) bool {
 	return v.base != nil && v.base.lookup(p) != nil
 }
 
-// baseListed returns the paths in the base's md5sum.txt.
-func (v *verifier) baseListed() map[string]bool {
+// baseLines returns the paths that the base's md5sum.txt lists, and its lines that
+// are no checksums.
+func (v *verifier) baseLines() map[string]bool {
 	if v.listed == nil {
 		v.listed = map[string]bool{}
 		if v.base != nil {
 			// A list that cannot be read lists nothing.
 			text, _ := readText(v.base.FS(), md5sumPath)
 			for _, l := range parseMD5(text) {
-				v.listed[l.path] = true
+				v.listed[cmp.Or(l.path, string(l.text))] = true
 			}
 		}
 	}

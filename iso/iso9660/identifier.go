@@ -43,26 +43,31 @@ func (t *Tree) isoIdentifier(name string, dir bool, taken map[string]struct{}) [
 // jolietIdentifier derives a Joliet identifier from a name, other than those
 // already taken in the directory.
 func (t *Tree) jolietIdentifier(name string, dir bool, taken map[string]struct{}) []byte {
-	stem, ext := splitExtension(name)
-	if dir {
-		stem, ext = name, ""
-	}
-	ext = jolietCharacters(ext, maxExtension)
-	if ext != "" {
-		ext = "." + ext
-	}
-	if whole := jolietCharacters(name, maxJolietIdentifier+1); len([]rune(whole)) <= maxJolietIdentifier {
-		stem, ext = whole, "" // short enough: the name as it is
-	}
-	limit := maxJolietIdentifier - len([]rune(ext))
-	stem = jolietCharacters(stem, limit)
+	stem, ext := jolietName(name, dir)
 	version := ""
 	if t.versions && !dir {
 		version = ";1"
 	}
-	return unique(stem, limit, taken, func(stem string) []byte {
+	return unique(stem, maxJolietIdentifier-len([]rune(ext)), taken, func(stem string) []byte {
 		return encodeUCS2(stem + ext + version)
 	})
+}
+
+// jolietName turns a name into one that Joliet allows. A name that is too long
+// loses the end of its stem and keeps its extension.
+func jolietName(name string, dir bool) (stem, ext string) {
+	whole := jolietCharacters(name, maxJolietIdentifier+1)
+	if len([]rune(whole)) <= maxJolietIdentifier {
+		return whole, ""
+	}
+	stem = name
+	if !dir {
+		stem, ext = splitExtension(name)
+	}
+	if ext != "" {
+		ext = "." + jolietCharacters(ext, maxExtension)
+	}
+	return jolietCharacters(stem, maxJolietIdentifier-len([]rune(ext))), ext
 }
 
 // unique makes an identifier of a stem of at most limit characters; when it is
