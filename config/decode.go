@@ -226,7 +226,17 @@ func (d *decoder) checkGroup(g group, n *yaml.Node, path string, seen map[string
 // checkNodes refuses what YAML can write and a gpustrap.yaml has no use for:
 // anchors, aliases, tags, merge keys, keys that are not text, and keys that
 // stand twice. Without aliases a document is never larger than its text.
-func (d *decoder) checkNodes(n *yaml.Node, path string) {
+func (d *decoder) checkNodes(n *yaml.Node, path string) { d.checkNode(n, path, 0) }
+
+// maxDepth bounds how deep values nest; Ubuntu's storage configurations, the
+// deepest that anyone writes, stay below ten.
+const maxDepth = 100
+
+func (d *decoder) checkNode(n *yaml.Node, path string, depth int) {
+	if depth > maxDepth {
+		d.errorAt(n, "", fmt.Sprintf("values nest more than %d levels deep", maxDepth), "look for brackets that are never closed, or flatten the value")
+		return
+	}
 	if n.Anchor != "" && n.Kind != yaml.AliasNode {
 		d.errorAt(n, path, "anchors are not supported", "write the value where it is needed, or put shared settings into a profile and name it with profile or extends")
 	}
@@ -238,14 +248,14 @@ func (d *decoder) checkNodes(n *yaml.Node, path string) {
 		d.errorAt(n, path, "aliases are not supported", "write the value where it is needed, or put shared settings into a profile and name it with profile or extends")
 	case yaml.SequenceNode:
 		for i, c := range n.Content {
-			d.checkNodes(c, path+"["+strconv.Itoa(i)+"]")
+			d.checkNode(c, path+"["+strconv.Itoa(i)+"]", depth+1)
 		}
 	case yaml.MappingNode:
-		d.checkMapping(n, path)
+		d.checkMapping(n, path, depth+1)
 	}
 }
 
-func (d *decoder) checkMapping(n *yaml.Node, path string) {
+func (d *decoder) checkMapping(n *yaml.Node, path string, depth int) {
 	seen := make(map[string]*yaml.Node, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
@@ -259,7 +269,7 @@ func (d *decoder) checkMapping(n *yaml.Node, path string) {
 			continue
 		}
 		if k.Anchor != "" || k.Style&yaml.TaggedStyle != 0 {
-			d.checkNodes(k, path)
+			d.checkNode(k, path, depth)
 		}
 		if first := seen[k.Value]; first != nil {
 			d.add(markOf(k), under(path, k.Value), fmt.Sprintf("%q stands twice", shorten(k.Value)), "keep one of the two",
@@ -267,6 +277,6 @@ func (d *decoder) checkMapping(n *yaml.Node, path string) {
 			continue
 		}
 		seen[k.Value] = k
-		d.checkNodes(v, under(path, k.Value))
+		d.checkNode(v, under(path, k.Value), depth)
 	}
 }

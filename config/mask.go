@@ -27,8 +27,19 @@ func Mask(text []byte) []byte {
 	for _, at := range urlPassword.FindAllSubmatchIndex(text, -1) {
 		hide(at[2], at[3])
 	}
+	done := 0
 	for _, at := range secretKey.FindAllSubmatchIndex(text, -1) {
-		hide(at[1], endOfValue(text, at[2], at[1]))
+		if at[1] < done {
+			continue
+		}
+		end := endOfValue(text, at[2], at[1])
+		if end == at[1] {
+			continue
+		}
+		if line := endOfLine(text, at[1]); line-at[1] > longLine {
+			end, done = max(end, line), line // no person reads on there
+		}
+		hide(at[1], end)
 	}
 	out := make([]byte, 0, len(text))
 	for i := 0; i < len(text); {
@@ -51,6 +62,17 @@ var (
 	secretKey = regexp.MustCompile(`(?i)([\w-]*(?:pass(?:word|wd|phrase|_hash)?|secret|token|pwd)[\w-]*)["']?[ \t]*:[ \t]*`)
 	fileKey   = regexp.MustCompile(`(?i)_?file$`)
 )
+
+// longLine is the number of bytes beyond which the rest of a line is hidden
+// after a secret, rather than looked through key by key.
+const longLine = 4096
+
+func endOfLine(text []byte, from int) int {
+	if n := bytes.IndexByte(text[from:], '\n'); n >= 0 {
+		return from + n
+	}
+	return len(text)
+}
 
 // endOfValue returns where the value ends that begins at start, whose key
 // begins at key.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
@@ -92,6 +93,52 @@ func TestLoadRefusesTooMuch(t *testing.T) {
 	deep := "version: 1\nautoinstall: " + strings.Repeat("[", 20000) + "\n"
 	if _, rep = Load("x.yaml", []byte(deep), readTestdata); !rep.HasErrors() {
 		t.Error("20,000 brackets were accepted")
+	}
+}
+
+// Hostile texts are refused in a time that grows with their length alone.
+func TestHostileTexts(t *testing.T) {
+	const size = 1 << 18
+	fill := func(s string) string { return strings.Repeat(s, size/len(s)) }
+	for name, text := range map[string]string{
+		"brackets":       "autoinstall: " + fill("["),
+		"pairs":          "autoinstall: {a: [" + fill("[],") + "]}",
+		"nested pairs":   "autoinstall: {a: " + fill(strings.Repeat("[", 90)+strings.Repeat("]", 90)+",") + "}",
+		"dashes":         "packages: \n" + fill("- "),
+		"comments":       fill("#\n") + "version: 1",
+		"questions":      fill("? "),
+		"quotes":         "hostname: " + fill("'"),
+		"colons":         fill("a: "),
+		"keys":           fill("k: v\n"),
+		"unknown keys":   fill("{k: v}"),
+		"long key":       fill("k") + ": v",
+		"long text":      "hostname: " + fill("k"),
+		"blank lines":    fill("\n") + "version: 1",
+		"spaces":         "version: 1" + fill(" "),
+		"indentation":    "a:\n" + fill(" ") + "b: 1\n",
+		"block text":     "hostname: |\n" + fill(" x\n"),
+		"plain text":     "hostname:\n" + fill(" x\n"),
+		"parts":          fill("a: [\n"),
+		"documents":      fill("---\n"),
+		"passwords":      fill("password: \"\n"),
+		"open passwords": fill("password: {"),
+		"password files": "{" + fill("password_file: x, "),
+		"aliases":        "a: &a [x]\nb: [" + fill("*a,") + "]\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			text = strings.ReplaceAll(text, `\n`, "\n")
+			start := cpuTime(t)
+			_, rep := Load("x.yaml", []byte(text), readTestdata)
+			Mask([]byte(text))
+			if took := cpuTime(t) - start; took > 2*time.Second {
+				t.Errorf("took %v of processor time for %d bytes", took, len(text))
+			} else {
+				t.Log(took, len(rep.Diagnostics))
+			}
+			if !rep.HasErrors() {
+				t.Error("it was accepted")
+			}
+		})
 	}
 }
 

@@ -54,14 +54,20 @@ type level struct {
 	filled bool // the last entry has its value, nothing may lie deeper
 }
 
+// opener is where a bracket or quote was opened; column counts bytes from 0.
 type opener struct {
-	c  byte
-	at mark
+	c      byte
+	number int
+	line   string
+	column int
+}
+
+func placeOf(number int, line string, column int) mark {
+	return mark{int32(number), int32(1 + utf8.RuneCountInString(line[:column]))}
 }
 
 func (s *scanner) add(column int, line, summary, detail string) {
-	at := mark{int32(s.number), int32(1 + utf8.RuneCountInString(line[:column]))}
-	s.faults = append(s.faults, fault{at, summary, detail})
+	s.faults = append(s.faults, fault{placeOf(s.number, line, column), summary, detail})
 }
 
 func (s *scanner) scanLine(line string) {
@@ -297,7 +303,7 @@ func startsText(before string) bool {
 }
 
 func (s *scanner) push(c byte, line string, column int) {
-	s.open = append(s.open, opener{c, mark{int32(s.number), int32(1 + utf8.RuneCountInString(line[:column]))}})
+	s.open = append(s.open, opener{c, s.number, line, column})
 }
 
 func (s *scanner) closeBracket(line string, column int) {
@@ -308,7 +314,7 @@ func (s *scanner) closeBracket(line string, column int) {
 	}
 	last := s.open[len(s.open)-1]
 	if want := byte(']'); last.c == '{' && c != '}' || last.c == '[' && c != want {
-		s.add(column, line, fmt.Sprintf("%q closes the %q of line %d", string(c), string(last.c), last.at.line), "close each bracket with its own kind")
+		s.add(column, line, fmt.Sprintf("%q closes the %q of line %d", string(c), string(last.c), last.number), "close each bracket with its own kind")
 	}
 	s.open = s.open[:len(s.open)-1]
 }
@@ -323,5 +329,5 @@ func (s *scanner) finish() {
 	if s.quote != 0 {
 		what = "quote"
 	}
-	s.faults = append(s.faults, fault{last.at, fmt.Sprintf("this %s is never closed", what), "close it"})
+	s.faults = append(s.faults, fault{placeOf(last.number, last.line, last.column), fmt.Sprintf("this %s is never closed", what), "close it"})
 }

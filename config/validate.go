@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/gpustrap/gpustrap/report"
 )
 
 // checkFleet refuses machines that get in each other's way.
@@ -11,6 +13,7 @@ func (r *resolver) checkFleet(fleet *Fleet) {
 	r.checkNames(fleet)
 	r.checkMatches(fleet)
 	r.checkAddresses(fleet)
+	r.checkDisks(fleet)
 }
 
 // checkNames compares names and hostnames without case: they become names of
@@ -192,4 +195,40 @@ func (r *resolver) checkAddresses(fleet *Fleet) {
 				r.related(first.at, fmt.Sprintf("the address of %s is here", fleet.Machines[first.machine].Name)))
 		}
 	}
+}
+
+// checkDisks warns of a disk that several machines name: it can be in one.
+func (r *resolver) checkDisks(fleet *Fleet) {
+	first := map[string]int{}
+	for i := range fleet.Machines {
+		m := &fleet.Machines[i]
+		disk := m.Storage.Disk
+		key, value := "serial", disk.Serial
+		if disk.WWN != "" {
+			key, value = "wwn", disk.WWN
+		}
+		if value == "" {
+			continue
+		}
+		value = key + " " + strings.ToLower(value)
+		owner, taken := first[value]
+		if !taken {
+			first[value] = i
+			continue
+		}
+		var related []report.Related
+		if other := &fleet.Machines[owner]; other.diskMark() != m.diskMark() {
+			related = append(related, r.related(other.diskMark(), fmt.Sprintf("the disk of %s is here", other.Name)))
+		}
+		r.warn(m.diskMark(), fmt.Sprintf("machines[%d].storage.disk.%s", i, key), "several machines are installed on the disk with this "+key,
+			"give each machine its own disk, or a rule such as size: largest", related...)
+	}
+}
+
+func (m *Machine) diskMark() mark {
+	disk := m.origin.keys.settings.storage.disk
+	if disk.wwn.set() {
+		return disk.wwn.at
+	}
+	return disk.serial.at
 }
