@@ -89,3 +89,16 @@ func TestTenThousandMachines(t *testing.T) {
 		})
 	}
 }
+
+func BenchmarkOrigin(b *testing.B) {
+	fleet, rep := Load("gpustrap.yaml", bigFleet(1), readTestdata)
+	if fleet == nil {
+		b.Fatal(rep.Err())
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if pos := fleet.Machines[0].Origin("gpu.driver"); pos.Line != 6 {
+			b.Fatal(pos)
+		}
+	}
+}

@@ -22,11 +22,13 @@ type form[V any] interface {
 	// decode reads a value. What it refuses it reports, and returns a V that is
 	// marked as bad.
 	decode(d *decoder, n *yaml.Node, path string) V
-	// marks calls visit with the place of every value below v, v included.
+	// marks calls visit with the place of v and of every value below it.
 	marks(v V, path string, visit visitor)
 }
 
-type visitor func(path string, at mark)
+// visitor is shown the place of a value, and says whether to be shown those
+// below it.
+type visitor func(path string, at mark) (deeper bool)
 
 // entry is a key of a mapping, as the schema and the reference see it.
 type entry struct {
@@ -160,7 +162,9 @@ func (m mappingForm[T, P]) marks(v *T, path string, visit visitor) {
 	if v == nil {
 		return
 	}
-	visit(path, P(v).self().at)
+	if !visit(path, P(v).self().at) {
+		return
+	}
 	for _, f := range m.fields {
 		f.marks(v, under(path, f.name), visit)
 	}
@@ -258,10 +262,9 @@ func (l listForm[V]) decode(d *decoder, n *yaml.Node, path string) list[V] {
 }
 
 func (l listForm[V]) marks(v list[V], path string, visit visitor) {
-	if !v.set() {
+	if !v.set() || !visit(path, v.at) {
 		return
 	}
-	visit(path, v.at)
 	for i, item := range v.items {
 		l.item.marks(item, path+"["+strconv.Itoa(i)+"]", visit)
 	}

@@ -264,11 +264,7 @@ func (rawForm) decode(d *decoder, n *yaml.Node, path string) value[*yaml.Node] {
 }
 
 func (rawForm) marks(v value[*yaml.Node], path string, visit visitor) {
-	if !v.set() {
-		return
-	}
-	visit(path, v.at)
-	if v.v != nil {
+	if v.set() && visit(path, v.at) && v.v != nil {
 		visitNodes(v.v, path, visit)
 	}
 }
@@ -278,14 +274,16 @@ func visitNodes(n *yaml.Node, path string, visit visitor) {
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			child := under(path, n.Content[i].Value)
-			visit(child, markOf(n.Content[i+1]))
-			visitNodes(n.Content[i+1], child, visit)
+			if visit(child, markOf(n.Content[i+1])) {
+				visitNodes(n.Content[i+1], child, visit)
+			}
 		}
 	case yaml.SequenceNode:
 		for i, c := range n.Content {
 			child := path + "[" + strconv.Itoa(i) + "]"
-			visit(child, markOf(c))
-			visitNodes(c, child, visit)
+			if visit(child, markOf(c)) {
+				visitNodes(c, child, visit)
+			}
 		}
 	}
 }

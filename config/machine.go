@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"gopkg.in/yaml.v3"
 
@@ -58,6 +59,11 @@ type origin struct {
 	keys *machineKeys
 }
 
+// machineTable is the table of a machine's keys, which never changes.
+var machineTable = sync.OnceValue(func() mappingForm[machineKeys, *machineKeys] {
+	return machineForm(settingsFields(nil))
+})
+
 // Origin returns where the value at a configuration path was written, or that
 // of its nearest parent. A path is made of the keys of the file, from the
 // machine down: "gpu.driver", "network.addresses[0]", "user.name",
@@ -67,11 +73,13 @@ func (m *Machine) Origin(path string) report.Position {
 	if m.origin == nil {
 		return report.Position{}
 	}
-	found, best := m.origin.keys.at, 0
-	machineForm(settingsFields(nil)).marks(m.origin.keys, "", func(p string, at mark) {
-		if len(p) > best && at != (mark{}) && (p == path || strings.HasPrefix(path, p) && strings.ContainsRune(".[", rune(path[len(p)]))) {
-			found, best = at, len(p)
+	found := m.origin.keys.at
+	machineTable().marks(m.origin.keys, "", func(p string, at mark) bool {
+		leads := p == "" || p == path || strings.HasPrefix(path, p) && strings.ContainsRune(".[", rune(path[len(p)]))
+		if leads && at != (mark{}) {
+			found = at
 		}
+		return leads
 	})
 	return report.Position{File: m.origin.file, Line: int(found.line), Column: int(found.column)}
 }

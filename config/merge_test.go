@@ -47,7 +47,10 @@ func decodeSettings(t rapid.TB, value map[string]any) settings {
 func leaves(s settings) map[string]mark {
 	all := map[string]mark{}
 	m := &machineKeys{settings: s}
-	machineForm(settingsFields(nil)).marks(m, "", func(path string, at mark) { all[path] = at })
+	machineForm(settingsFields(nil)).marks(m, "", func(path string, at mark) bool {
+		all[path] = at
+		return true
+	})
 	for path := range all {
 		for other := range all {
 			if path != other && strings.HasPrefix(other, path) && strings.ContainsRune(".[", rune(other[len(path)])) {
@@ -230,7 +233,10 @@ func dump(c *Config) []string {
 		return nil
 	}
 	var out []string
-	fileForm(nil).marks(c.keys, "", func(path string, at mark) { out = append(out, fmt.Sprint(path, at)) })
+	fileForm(nil).marks(c.keys, "", func(path string, at mark) bool {
+		out = append(out, fmt.Sprint(path, at))
+		return true
+	})
 	return slices.Clip(out)
 }
 

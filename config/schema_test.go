@@ -354,13 +354,14 @@ func TestEveryKey(t *testing.T) {
 	found := map[string]bool{}
 	levels := regexp.MustCompile(`^(profiles\.[a-z]+\.|machines\.)`)
 	indexes := regexp.MustCompile(`\[\d+\]`)
-	fileForm(nil).marks(c.keys, "", func(path string, at mark) {
+	fileForm(nil).marks(c.keys, "", func(path string, at mark) bool {
 		path = indexes.ReplaceAllString(path, "")
 		found[path] = true
 		found[levels.ReplaceAllString(path, "")] = true
 		if at.line == 0 {
 			t.Errorf("%s has no place", path)
 		}
+		return true
 	})
 	reference := string(Reference(nil))
 	for _, path := range keyPaths("", fileForm(nil).entries()) {
