@@ -52,19 +52,33 @@ type setEdit struct {
 
 // dirPair is one directory as the set's two trees show it. joliet is nil when the
 // set has no Joliet tree.
-type dirPair struct{ rockRidge, joliet *iso9660.Dir }
+type dirPair struct {
+	rockRidge, joliet *iso9660.Dir
+	counterparts      map[*iso9660.Entry]*iso9660.Entry
+}
+
+func newPair(rockRidge, joliet *iso9660.Dir) dirPair {
+	d := dirPair{rockRidge: rockRidge, joliet: joliet}
+	if joliet != nil {
+		d.counterparts = iso9660.Counterparts(rockRidge, joliet)
+	}
+	return d
+}
 
 func (e *setEdit) run() error {
-	root := dirPair{rockRidge: e.rockRidge.Root}
-	if e.joliet != nil {
-		root.joliet = e.joliet.Root
-	}
 	for _, r := range e.plan.removed {
-		if err := e.remove(root, r); err != nil {
+		if err := e.remove(e.root(), r); err != nil {
 			return err
 		}
 	}
-	return e.merge(root, e.plan.added)
+	return e.merge(e.root(), e.plan.added)
+}
+
+func (e *setEdit) root() dirPair {
+	if e.joliet == nil {
+		return newPair(e.rockRidge.Root, nil)
+	}
+	return newPair(e.rockRidge.Root, e.joliet.Root)
 }
 
 // remove takes a path off both trees. One path may lie below another that is gone
@@ -93,7 +107,7 @@ func (e *setEdit) remove(d dirPair, p string) error {
 		return nil
 	}
 	if d.joliet != nil {
-		if c := d.joliet.Counterpart(entry); c != nil {
+		if c := d.counterparts[entry]; c != nil {
 			e.joliet.Remove(d.joliet, c)
 		} else if entry.Mode&fs.ModeSymlink == 0 {
 			return noCounterpart(p)
@@ -112,15 +126,14 @@ func (e *setEdit) sub(d dirPair, entry *iso9660.Entry, p string) (dirPair, error
 	if entry.Dir == nil {
 		return d, &OverlayError{Path: p, Reason: entry.Name + " is a file on the medium and not a directory"}
 	}
-	next := dirPair{rockRidge: entry.Dir}
-	if d.joliet != nil {
-		c := d.joliet.Counterpart(entry)
-		if c == nil {
-			return d, noCounterpart(p)
-		}
-		next.joliet = c.Dir
+	if d.joliet == nil {
+		return newPair(entry.Dir, nil), nil
 	}
-	return next, nil
+	c := d.counterparts[entry]
+	if c == nil {
+		return d, noCounterpart(p)
+	}
+	return newPair(entry.Dir, c.Dir), nil
 }
 
 // merge puts the children of a node into a directory.
@@ -189,7 +202,7 @@ func (e *setEdit) replace(d dirPair, entry *iso9660.Entry, n *node) error {
 		return &OverlayError{Path: n.path, Reason: "a symbolic link cannot replace a file, nor a file a link, unless that is removed"}
 	}
 	if d.joliet != nil && !isLink {
-		c := d.joliet.Counterpart(entry)
+		c := d.counterparts[entry]
 		if c == nil {
 			return noCounterpart(n.path)
 		}

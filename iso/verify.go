@@ -188,13 +188,14 @@ func (v *verifier) joliet() error {
 }
 
 func (v *verifier) compareDirs(s *metadataSet, dir string, rockRidge, joliet *iso9660.Dir) {
+	counterparts := iso9660.Counterparts(rockRidge, joliet)
 	shown := map[*iso9660.Entry]bool{}
 	var missing []*iso9660.Entry
 	for _, e := range rockRidge.Entries {
 		if e.Mode&fs.ModeSymlink != 0 {
 			continue
 		}
-		c := joliet.Counterpart(e)
+		c := counterparts[e]
 		if c == nil {
 			missing = append(missing, e)
 			continue

@@ -168,12 +168,10 @@ func (c *Catalogue) Move(i int, start uint32) {
 // as Decode looked at.
 func (c *Catalogue) Bytes() []byte { return bytes.Clone(c.raw) }
 
-// Positions of what mkisofs stores in a boot image.
+// Where the boot information table lies in a boot image.
 const (
-	bootInfo       = 8
-	bootInfoEnd    = 64
-	grubInfo       = 2548
-	bootInfoLength = 56
+	bootInfo    = 8
+	bootInfoEnd = 64
 )
 
 // BootInfo is the boot information table that mkisofs -boot-info-table writes
@@ -215,14 +213,4 @@ func ImageChecksum(image []byte) uint32 {
 		s += binary.LittleEndian.Uint32(word[:])
 	}
 	return s
-}
-
-// DecodeGRUBInfo reads where GRUB's boot image for CD-ROM looks for the rest of
-// itself: the 512-byte sector after its first 2048 bytes plus one (mkisofs
-// --grub2-boot-info). It reports false for an image too short to have it.
-func DecodeGRUBInfo(image []byte) (lba uint64, ok bool) {
-	if len(image) < grubInfo+8 {
-		return 0, false
-	}
-	return binary.LittleEndian.Uint64(image[grubInfo:]), true
 }

@@ -2,7 +2,6 @@ package iso9660
 
 import (
 	"io/fs"
-	"maps"
 	"slices"
 	"time"
 )
@@ -150,57 +149,6 @@ func (t *Tree) newDir(f File, parent *Dir) *Dir {
 		parent:  newRecord([]byte{1}, parent.Extent, flagDirectory, parent.self.date(), use),
 	}
 	return d
-}
-
-// Counterpart finds the entry of this directory of a Joliet tree that shows the
-// same file or directory as an entry of the Rock Ridge tree of the same volume. It
-// returns nil when there is none: Joliet has no symbolic links. Joliet changes
-// names and makes them unique, so content must be the same, and the name only
-// decides between those that have the same.
-func (d *Dir) Counterpart(e *Entry) *Entry {
-	if e.Mode&fs.ModeSymlink != 0 {
-		return nil
-	}
-	stem, ext := jolietName(e.Name, e.Dir != nil)
-	want := e.content()
-	var other *Entry
-	for _, c := range d.Entries {
-		if (c.Dir != nil) != (e.Dir != nil) || c.Name != stem+ext && len(want) == 0 || !maps.Equal(c.content(), want) {
-			continue
-		}
-		if c.Name == stem+ext {
-			return c
-		}
-		if other == nil {
-			other = c
-		}
-	}
-	return other
-}
-
-// HasContent reports whether a file, or any file of a directory and below, has a
-// byte.
-func (e *Entry) HasContent() bool { return len(e.content()) > 0 }
-
-// content returns where the content of a file, or of all files of a directory and
-// below, lies.
-func (e *Entry) content() map[Extent]bool {
-	all := map[Extent]bool{}
-	add := func(e *Entry) {
-		for _, x := range e.Extents() {
-			if e.Dir == nil && x.Length > 0 {
-				all[x] = true
-			}
-		}
-	}
-	add(e)
-	if e.Dir != nil {
-		e.Dir.files("", func(_ string, e *Entry) bool {
-			add(e)
-			return true
-		})
-	}
-	return all
 }
 
 // pack lays the directory's records out: none crosses a sector's end

@@ -46,6 +46,8 @@ type Medium struct {
 	NewRockRidge bool
 	// Tags adds xorriso's checksum tags.
 	Tags bool
+	// Small leaves all but the files that every medium must have out.
+	Small bool
 	// Files are added to the stock tree, by path. A path that ends in "/" is an
 	// empty directory.
 	Files map[string]string
@@ -128,7 +130,15 @@ func (m Medium) stock() map[string]string {
 		"dists/noble/Release":    "Suite: noble\n",
 		"pool/main/l/linux/linux-image-6.8.0-53-generic_6.8.0-53.55_amd64.deb": noise(9000),
 	}
-	for i := range 60 {
+	if m.Small {
+		delete(files, "pool/main/l/linux/linux-image-6.8.0-53-generic_6.8.0-53.55_amd64.deb")
+		files["casper/vmlinuz"], files["casper/initrd"], files["EFI/boot/"+loader] = "kernel", "initrd", "loader"
+	}
+	packages := 60
+	if m.Small {
+		packages = 0
+	}
+	for i := range packages {
 		name := fmt.Sprintf("pool/main/p/package%02d/package%02d-with-a-name-%s_1.%d-0ubuntu2_amd64.deb", i%7, i, strings.Repeat("x", i*2), i)
 		files[name] = noise(100 + i)
 	}
@@ -138,6 +148,9 @@ func (m Medium) stock() map[string]string {
 		files["isolinux/isolinux.bin"] = noise(64) + "\xfb\xc0\x78\x70" + noise(biosSize)
 	case AMD64:
 		files["boot/grub/i386-pc/eltorito.img"] = noise(biosSize)
+		if m.Small {
+			files["boot/grub/i386-pc/eltorito.img"] = strings.Repeat("\x00", 4096)
+		}
 	}
 	return files
 }
