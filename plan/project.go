@@ -7,8 +7,11 @@ package plan
 import (
 	"fmt"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/gpustrap/gpustrap/autoinstall"
 	"github.com/gpustrap/gpustrap/config"
@@ -131,6 +134,26 @@ func (p *Project) names() string {
 // Render returns the machine's NoCloud seed.
 func (p *Project) Render(m *Machine) (autoinstall.Seed, report.Report) {
 	return p.renderer.Render(m.input())
+}
+
+// Validate reports what Render would complain of in any machine, without
+// rendering.
+func (p *Project) Validate() report.Report {
+	found := make([]report.Report, len(p.Machines))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range p.Machines {
+		group.Go(func() error {
+			found[i] = p.renderer.Validate(p.Machines[i].input())
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions return no error
+	var rep report.Report
+	for _, r := range found {
+		rep.Merge(r)
+	}
+	return rep
 }
 
 // RenderCloudInit returns a plain cloud-config that turns a cloud image or a VM

@@ -34,6 +34,7 @@ func (r Report) Print(w io.Writer, o PrintOptions) error {
 		severity        Severity
 		summary, detail string
 	}
+	p := printer{o, map[string][]string{}}
 	seen := map[saying]int{}
 	var folded []saying
 	first := true
@@ -54,13 +55,13 @@ func (r Report) Print(w io.Writer, o PrintOptions) error {
 			}
 			continue
 		}
-		if err := write(format(d, o)); err != nil {
+		if err := write(p.format(d)); err != nil {
 			return err
 		}
 	}
 	for _, says := range folded {
 		line := fmt.Sprintf("%s: %s: at %d more places\n",
-			o.paint(says.severity.color(), says.severity.String()), says.summary, seen[says]-foldAfter)
+			p.paint(says.severity.color(), says.severity.String()), says.summary, seen[says]-foldAfter)
 		if err := write(line); err != nil {
 			return err
 		}
@@ -68,39 +69,45 @@ func (r Report) Print(w io.Writer, o PrintOptions) error {
 	return nil
 }
 
-func format(d Diagnostic, o PrintOptions) string {
+// printer holds the lines of each source, split once for all excerpts.
+type printer struct {
+	PrintOptions
+	lines map[string][]string
+}
+
+func (pr *printer) format(d Diagnostic) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s\n", o.paint(d.Severity.color(), d.Severity.String()), o.paint(ansiBold, d.Summary))
-	b.WriteString(o.place(d.Pos))
+	fmt.Fprintf(&b, "%s: %s\n", pr.paint(d.Severity.color(), d.Severity.String()), pr.paint(ansiBold, d.Summary))
+	b.WriteString(pr.place(d.Pos))
 	for _, rel := range d.Related {
 		fmt.Fprintf(&b, "  note: %s\n", rel.Message)
-		b.WriteString(o.place(rel.Pos))
+		b.WriteString(pr.place(rel.Pos))
 	}
 	if d.Detail != "" {
-		fmt.Fprintf(&b, "  %s %s\n", o.paint(ansiBlue, "="), strings.ReplaceAll(d.Detail, "\n", "\n    "))
+		fmt.Fprintf(&b, "  %s %s\n", pr.paint(ansiBlue, "="), strings.ReplaceAll(d.Detail, "\n", "\n    "))
 	}
 	return b.String()
 }
 
 // place returns the arrow line and, when the source is known, the excerpt.
-func (o PrintOptions) place(p Position) string {
+func (pr *printer) place(p Position) string {
 	if p.String() == "" {
 		return ""
 	}
-	arrow := fmt.Sprintf(" %s %s\n", o.paint(ansiBlue, "-->"), p)
-	line, ok := sourceLine(o.Sources[p.File], p.Line)
+	arrow := fmt.Sprintf(" %s %s\n", pr.paint(ansiBlue, "-->"), p)
+	line, ok := pr.sourceLine(p)
 	if !ok {
 		return arrow
 	}
 	number := fmt.Sprintf("%4d", p.Line)
-	bar := o.paint(ansiBlue, "|")
+	bar := pr.paint(ansiBlue, "|")
 	return arrow + fmt.Sprintf("%s %s %s\n%s %s %s%s\n",
-		o.paint(ansiBlue, number), bar, line,
-		strings.Repeat(" ", len(number)), bar, padding(line, p.Column), o.paint(ansiRed, "^"))
+		pr.paint(ansiBlue, number), bar, line,
+		strings.Repeat(" ", len(number)), bar, padding(line, p.Column), pr.paint(ansiRed, "^"))
 }
 
-func (o PrintOptions) paint(color, s string) string {
-	if !o.Color {
+func (pr *printer) paint(color, s string) string {
+	if !pr.Color {
 		return s
 	}
 	return color + s + ansiReset
@@ -116,14 +123,17 @@ func (s Severity) color() string {
 	return ansiBlue
 }
 
-// sourceLine returns the n-th line (from 1) of the text, control characters
-// other than tab replaced, so that a terminal shows it as it stands.
-func sourceLine(src []byte, n int) (string, bool) {
-	if n < 1 || len(src) == 0 {
-		return "", false
+// sourceLine returns the line of a position, control characters other than tab
+// replaced, so that a terminal shows it as it stands.
+func (pr *printer) sourceLine(p Position) (string, bool) {
+	lines, ok := pr.lines[p.File]
+	if !ok {
+		if src := pr.Sources[p.File]; len(src) > 0 {
+			lines = strings.Split(string(src), "\n")
+		}
+		pr.lines[p.File] = lines
 	}
-	lines := strings.Split(string(src), "\n")
-	if n > len(lines) {
+	if p.Line < 1 || p.Line > len(lines) {
 		return "", false
 	}
 	clean := func(c rune) rune {
@@ -132,7 +142,7 @@ func sourceLine(src []byte, n int) (string, bool) {
 		}
 		return '\uFFFD'
 	}
-	return strings.Map(clean, strings.TrimSuffix(lines[n-1], "\r")), true
+	return strings.Map(clean, strings.TrimSuffix(lines[p.Line-1], "\r")), true
 }
 
 // padding returns the white space that puts a caret under the column, keeping

@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/gpustrap/gpustrap/plan"
 	"github.com/gpustrap/gpustrap/report"
 )
 
@@ -16,7 +15,7 @@ func newCheck(w *world) *cobra.Command {
 		Use:   "check",
 		Short: "Report every mistake in the configuration at once",
 		Long: `Reads the configuration, resolves its profiles, works out each machine's driver
-stack and renders each seed in memory. Every mistake is reported in one run,
+stack and builds each autoinstall. Every mistake is reported in one run,
 with its place, what is wrong and what to write instead. Nothing is written.`,
 		Example: "  gpustrap check\n  gpustrap check -c lab.yaml --json",
 		Args:    usageArgs(cobra.NoArgs),
@@ -26,7 +25,7 @@ with its place, what is wrong and what to write instead. Nothing is written.`,
 				return err
 			}
 			if project != nil {
-				rep.Merge(renderAll(project))
+				rep.Merge(project.Validate())
 				rep.Sort()
 			}
 			if asJSON {
@@ -55,16 +54,6 @@ with its place, what is wrong and what to write instead. Nothing is written.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
 	return cmd
-}
-
-// renderAll renders every machine's seed for what the renderer has to say of it.
-func renderAll(project *plan.Project) report.Report {
-	var rep report.Report
-	for i := range project.Machines {
-		_, found := project.Render(&project.Machines[i])
-		rep.Merge(found)
-	}
-	return rep
 }
 
 // count writes a number with its noun.
