@@ -30,6 +30,7 @@ var floors = map[string]int{
 	"config":       1,
 	"gpu":          1,
 	"iso":          1,
+	"usb":          1,
 	"autoinstall":  2,
 	"plan":         3,
 	"cmd/gpustrap": 5,
