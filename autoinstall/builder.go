@@ -18,6 +18,7 @@ type builder struct {
 	scripts scriptSet
 	rep     report.Report
 	repos   []repository
+	shared  []string // commands that other machines are likely to have too
 }
 
 func newBuilder(in *Input, set scriptSet) *builder {
@@ -86,9 +87,12 @@ func (b *builder) dockerUsers() []string {
 	return out
 }
 
+// environmentFile is the one data file that no two machines share.
+const environmentFile = dataFolder + "/machine.env"
+
 // dataFiles returns the files that tell the scripts what this machine is.
 func (b *builder) dataFiles(steps []string) []file {
-	files := []file{{dataFolder + "/machine.env", "0644", b.environment(steps)}}
+	files := []file{{environmentFile, "0644", b.environment(steps)}}
 	if slices.Contains(steps, stepRepositories) {
 		var lines strings.Builder
 		for _, r := range b.repos {
@@ -98,6 +102,9 @@ func (b *builder) dataFiles(steps []string) []file {
 			}
 		}
 		files = append(files, file{dataFolder + "/repositories", "0644", lines.String()})
+		if pins := b.preferences(); pins != "" {
+			files = append(files, file{dataFolder + "/preferences", "0644", pins})
+		}
 	}
 	if b.in.Machine.Docker != nil {
 		files = append(files, file{dataFolder + "/daemon.json", "0644", b.daemonJSON()})
@@ -231,6 +238,9 @@ func cloudUser(u config.User) CloudUser {
 	}
 	if len(groups) > 0 {
 		out.Groups = groups
+	}
+	if len(u.AuthorizedKeys) == 0 {
+		out.SSHAuthorizedKeys = nil
 	}
 	if u.Sudo == config.SudoNoPassword {
 		out.Sudo = "ALL=(ALL) NOPASSWD:ALL"

@@ -161,17 +161,16 @@ type Storage struct {
 
 // Layout is one of the installer's ready-made storage layouts.
 type Layout struct {
-	Name               string         `yaml:"name"`
-	Match              Matches        `yaml:"match,omitempty"`
-	Mode               string         `yaml:"mode,omitempty"`
-	Ptable             string         `yaml:"ptable,omitempty"`
-	SizingPolicy       string         `yaml:"sizing-policy,omitempty"`
-	Password           string         `yaml:"password,omitempty"`
-	RecoveryKey        any            `yaml:"recovery-key,omitempty"`
-	Encrypted          *bool          `yaml:"encrypted,omitempty"`
-	ResetPartition     any            `yaml:"reset-partition,omitempty"`
-	ResetPartitionOnly *bool          `yaml:"reset-partition-only,omitempty"`
-	Extra              map[string]any `yaml:",inline"`
+	Name               string  `yaml:"name"`
+	Match              Matches `yaml:"match,omitempty"`
+	Mode               string  `yaml:"mode,omitempty"`
+	Ptable             string  `yaml:"ptable,omitempty"`
+	SizingPolicy       string  `yaml:"sizing-policy,omitempty"`
+	Password           string  `yaml:"password,omitempty"`
+	RecoveryKey        any     `yaml:"recovery-key,omitempty"`
+	Encrypted          *bool   `yaml:"encrypted,omitempty"`
+	ResetPartition     any     `yaml:"reset-partition,omitempty"`
+	ResetPartitionOnly *bool   `yaml:"reset-partition-only,omitempty"`
 }
 
 // Match says which disk. Text may hold shell patterns; Serial and the like are

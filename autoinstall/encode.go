@@ -3,6 +3,8 @@ package autoinstall
 import (
 	"bytes"
 	"fmt"
+	"sync"
+	"sync/atomic"
 
 	"gopkg.in/yaml.v3"
 )
@@ -28,13 +30,24 @@ type userData struct {
 	Autoinstall *Document `yaml:"autoinstall"`
 }
 
-// fixedCommands holds commands that are the same for every machine, by their
-// text, as they stand in a command list of a user-data. They carry the scripts,
-// most of a seed's bytes; marshalled and checked once, they are copied after.
-type fixedCommands map[string][]byte
+// provenCommands holds commands that many machines share, by their text, as they
+// stand in a command list of a user-data. They carry the scripts, most of a
+// seed's bytes; marshalled and read back once, they are copied after. It may be
+// used by several goroutines at a time.
+type provenCommands struct {
+	items sync.Map // string -> []byte
+	count atomic.Int64
+}
 
-// add marshals a command and proves that it reads back as itself.
-func (f fixedCommands) add(text string) error {
+// maxProven bounds the commands that are kept, so that a server which renders
+// for years does not grow.
+const maxProven = 1000
+
+// add marshals a command, proves that it reads back as itself, and keeps it.
+func (p *provenCommands) add(text string) error {
+	if _, ok := p.items.Load(text); ok || p.count.Load() >= maxProven {
+		return nil
+	}
 	item, err := marshalCommand(Command{Shell: text})
 	if err != nil {
 		return err
@@ -46,8 +59,22 @@ func (f fixedCommands) add(text string) error {
 	if list := back.Autoinstall.LateCommands; len(list) != 1 || list[0].Shell != text {
 		return fmt.Errorf("a command does not read back as it was written")
 	}
-	f[text] = item
+	if _, loaded := p.items.LoadOrStore(text, item); !loaded {
+		p.count.Add(1)
+	}
 	return nil
+}
+
+// get returns the lines of a proven command, or nil.
+func (p *provenCommands) get(c Command) []byte {
+	if c.Args != nil {
+		return nil
+	}
+	item, ok := p.items.Load(c.Shell)
+	if !ok {
+		return nil
+	}
+	return item.([]byte)
 }
 
 // marshalCommand returns the lines that a command takes in a command list.
@@ -63,69 +90,53 @@ func marshalCommand(c Command) ([]byte, error) {
 	return item, nil
 }
 
-// encode returns the user-data, and the same without the fixed commands, which
-// are proven, for a check of the rest. The command lists are written after all
-// other sections, item by item, which gives the same bytes as marshalling the
-// whole.
-func (f fixedCommands) encode(doc *Document) (whole, varying []byte, err error) {
+// encoded is a document as YAML. Varying and rest are the same without the
+// proven commands: rest is what varying must read back as.
+type encoded struct {
+	whole, varying []byte
+	rest           *Document
+}
+
+// encode writes the document. The command lists come after all other sections,
+// item by item, which gives the same bytes as marshalling the whole.
+func (p *provenCommands) encode(doc *Document) (encoded, error) {
 	rest := *doc
 	rest.EarlyCommands, rest.LateCommands, rest.ErrorCommands = nil, nil, nil
 	data, err := marshal(userData{&rest})
 	if err != nil {
-		return nil, nil, err
+		return encoded{}, err
 	}
-	whole = append([]byte(header), data...)
-	varying = append([]byte(header), data...)
+	e := encoded{whole: append([]byte(header), data...), varying: append([]byte(header), data...), rest: &rest}
 	for _, list := range []struct {
 		name     string
 		commands []Command
+		rest     *[]Command
 	}{
-		{"early-commands", doc.EarlyCommands},
-		{"late-commands", doc.LateCommands},
-		{"error-commands", doc.ErrorCommands},
+		{"early-commands", doc.EarlyCommands, &rest.EarlyCommands},
+		{"late-commands", doc.LateCommands, &rest.LateCommands},
+		{"error-commands", doc.ErrorCommands, &rest.ErrorCommands},
 	} {
 		if len(list.commands) == 0 {
 			continue
 		}
 		key := "  " + list.name + ":\n"
-		whole = append(whole, key...)
-		varies := false
+		e.whole = append(e.whole, key...)
 		for _, c := range list.commands {
-			if f.has(c) {
-				whole = append(whole, f[c.Shell]...)
+			if item := p.get(c); item != nil {
+				e.whole = append(e.whole, item...)
 				continue
 			}
 			item, err := marshalCommand(c)
 			if err != nil {
-				return nil, nil, err
+				return encoded{}, err
 			}
-			if !varies {
-				varying = append(varying, key...)
-				varies = true
+			if *list.rest == nil {
+				e.varying = append(e.varying, key...)
 			}
-			whole = append(whole, item...)
-			varying = append(varying, item...)
+			*list.rest = append(*list.rest, c)
+			e.whole = append(e.whole, item...)
+			e.varying = append(e.varying, item...)
 		}
 	}
-	return whole, varying, nil
-}
-
-func (f fixedCommands) has(c Command) bool {
-	_, ok := f[c.Shell]
-	return ok && c.Args == nil
-}
-
-// without returns the document without the fixed commands.
-func (f fixedCommands) without(doc *Document) *Document {
-	out := *doc
-	for _, list := range []*[]Command{&out.EarlyCommands, &out.LateCommands, &out.ErrorCommands} {
-		var kept []Command
-		for _, c := range *list {
-			if !f.has(c) {
-				kept = append(kept, c)
-			}
-		}
-		*list = kept
-	}
-	return &out
+	return e, nil
 }

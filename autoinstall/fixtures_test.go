@@ -83,7 +83,7 @@ func lab(release string) Input {
 	m.GPU = &config.GPU{Models: []string{"l40s"}, Count: 4}
 	m.Packages = []string{"htop", "tmux"}
 	m.Timezone = "Europe/Zurich"
-	m.Keyboard = config.Keyboard{Layout: "ch,us", Variant: "de,", Toggle: "alt_shift_toggle"}
+	m.Keyboard = config.Keyboard{Layout: "de,us", Variant: "nodeadkeys,", Toggle: "alt_shift_toggle"}
 	m.Storage.Disk = config.Disk{WWN: "0x500a07512345678a"}
 	m.After = config.AfterReboot
 	return Input{Machine: m, Stack: testStack(release, "580-server", gpu.Open)}
@@ -127,7 +127,12 @@ func mirrored(release string) Input {
 		Ubuntu: own("http://mirror.example/ubuntu", "noble-site"), Docker: own("http://mirror.example/docker", ""),
 		Toolkit: own("http://mirror.example/toolkit", "stable"), CUDA: own("http://mirror.example/cuda", ""),
 	}
-	in.Stack.Source = "cuda"
+	in.Stack.Source, in.Stack.Repositories = "cuda", []string{"cuda"}
+	in.Stack.Pins = []gpu.Pin{
+		{Packages: []string{"nvidia-*", "libnvidia-*"}, Repository: "ubuntu", Priority: -1},
+		{Packages: []string{"nvidia-*", "libnvidia-*"}, Version: "580.*", Priority: 1000},
+		{Packages: []string{"nvlsm"}, Repository: "cuda", Priority: 500},
+	}
 	m.Storage.Disk = config.Disk{Path: "/dev/disk/by-path/pci-0000:00:1f.2-ata-1"}
 	return in
 }

@@ -37,8 +37,10 @@ func (b *builder) document() *Document {
 		doc.OEM = &OEM{Install: false}
 	}
 	if b.in.Report != "" {
+		// No retries: the installer stands still while it waits for one, at each
+		// of some hundred events when nobody listens.
 		doc.Reporting = map[string]Reporter{"gpustrap": {
-			Type: "webhook", Endpoint: b.in.Report, Level: "DEBUG", Retries: []int{1, 2, 5},
+			Type: "webhook", Endpoint: b.in.Report, Level: "INFO",
 		}}
 	}
 	b.users(doc)
@@ -61,7 +63,9 @@ func (b *builder) users(doc *Document) {
 		doc.Identity = &Identity{
 			Realname: first.FullName, Username: first.Name, Hostname: m.Hostname, Password: first.PasswordHash,
 		}
-		doc.SSH.AuthorizedKeys = first.AuthorizedKeys
+		if len(first.AuthorizedKeys) > 0 {
+			doc.SSH.AuthorizedKeys = first.AuthorizedKeys
+		}
 		rest = rest[1:]
 	} else {
 		cloud.Hostname = m.Hostname
@@ -111,7 +115,10 @@ func (b *builder) network() *Network {
 		eth.Routes = []Route{{To: "default", Via: n.Gateway.String()}}
 	}
 	if len(n.Nameservers)+len(n.Search) > 0 {
-		eth.Nameservers = &Nameservers{Addresses: addressTexts(n.Nameservers), Search: n.Search}
+		eth.Nameservers = &Nameservers{Addresses: addressTexts(n.Nameservers)}
+		if len(n.Search) > 0 {
+			eth.Nameservers.Search = n.Search
+		}
 	}
 	return &Network{Version: 2, Ethernets: map[string]Ethernet{name: eth}}
 }
@@ -235,7 +242,11 @@ func (b *builder) commands(doc *Document) {
 		return
 	}
 	for _, f := range append(b.scripts.scriptFiles(steps), b.dataFiles(steps)...) {
-		doc.LateCommands = append(doc.LateCommands, Command{Shell: targetCommand(f)})
+		command := targetCommand(f)
+		doc.LateCommands = append(doc.LateCommands, Command{Shell: command})
+		if f.path != environmentFile {
+			b.shared = append(b.shared, command)
+		}
 	}
 	run(&doc.LateCommands, "curtin", "in-target", "--", "bash", scriptFolder+"/install.sh", "--installer")
 }

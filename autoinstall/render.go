@@ -51,7 +51,7 @@ func (s Seed) FS() fs.FS {
 // and checked once, and may be used by several goroutines at a time.
 type Renderer struct {
 	scripts scriptSet
-	fixed   fixedCommands
+	proven  provenCommands
 }
 
 // NewRenderer prepares the scripts. It fails only if they are damaged.
@@ -60,9 +60,9 @@ func NewRenderer() (*Renderer, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Renderer{scripts: set, fixed: fixedCommands{}}
+	r := &Renderer{scripts: set}
 	for _, command := range set.commands() {
-		if err := r.fixed.add(command); err != nil {
+		if err := r.proven.add(command); err != nil {
 			return nil, err
 		}
 	}
@@ -78,34 +78,39 @@ func (r *Renderer) Render(in Input) (Seed, report.Report) {
 	if rep.HasErrors() {
 		return Seed{}, rep
 	}
-	whole, varying, err := r.fixed.encode(doc)
+	out, err := r.proven.encode(doc)
 	if err != nil {
 		rep.Add(internal(&in, err))
 		return Seed{}, rep
 	}
 	rep.Merge(r.checkCommands(&in, doc))
-	back, found := DecodeDocument(varying, in.Machine.Ubuntu)
+	back, found := DecodeDocument(out.varying, in.Machine.Ubuntu)
 	for _, d := range found.Diagnostics {
 		rep.Add(internal(&in, fmt.Errorf("the rendered %s", d)))
 	}
-	if back != nil && !reflect.DeepEqual(back, r.fixed.without(doc)) {
+	if back != nil && !reflect.DeepEqual(back, out.rest) {
 		rep.Add(internal(&in, fmt.Errorf("the rendered user-data does not read back as it was made")))
 	}
 	if rep.HasErrors() {
 		return Seed{}, rep
 	}
-	meta, err := metaData(&in, whole)
+	meta, err := metaData(&in, out.whole)
 	if err != nil {
 		rep.Add(internal(&in, err))
 		return Seed{}, rep
 	}
-	return Seed{UserData: whole, MetaData: meta, VendorData: []byte{}}, rep
+	return Seed{UserData: out.whole, MetaData: meta, VendorData: []byte{}}, rep
 }
 
 // document returns the machine's autoinstall, its raw fragment merged in.
 func (r *Renderer) document(in *Input) (*Document, report.Report) {
 	b := newBuilder(in, r.scripts)
 	doc := b.document()
+	for _, command := range b.shared {
+		if err := r.proven.add(command); err != nil {
+			b.rep.Add(internal(in, err))
+		}
+	}
 	if b.rep.HasErrors() || in.Machine.Autoinstall == nil {
 		return doc, b.rep
 	}

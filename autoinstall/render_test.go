@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"gopkg.in/yaml.v3"
 )
 
@@ -164,4 +166,11 @@ func ExampleSeed_FS() {
 	// meta-data true
 	// vendor-data true
 	// network-config false
+}
+
+func compareDocuments(t *testing.T, got, want *Document) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("the documents differ (-want +got):\n%s", diff)
+	}
 }

@@ -3,6 +3,7 @@ package autoinstall
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -67,7 +68,7 @@ func (b *builder) repositories() []repository {
 			fingerprint: toolkitFingerprint, key: toolkitKey,
 		}, m.Sources.Toolkit))
 	}
-	if b.in.Stack != nil && b.in.Stack.Source == "cuda" {
+	if b.in.Stack != nil && slices.Contains(b.in.Stack.Repositories, "cuda") {
 		out = append(out, b.cuda())
 	}
 	return out
@@ -136,7 +137,7 @@ func (b *builder) override(r repository, s config.Source) repository {
 	}
 	if r.name == "cuda" && r.key == "" {
 		b.complain(at, fmt.Sprintf("no key is pinned for NVIDIA's CUDA repository for Ubuntu %s", b.in.Machine.Ubuntu),
-			"take gpu.source: ubuntu, or give sources.cuda.key and sources.cuda.fingerprint")
+			"these GPUs need packages from there; give sources.cuda.key and sources.cuda.fingerprint")
 	}
 	return r
 }
@@ -173,6 +174,30 @@ func (r repository) line() string {
 	return strings.Join([]string{
 		r.name, r.url, strings.Join(r.suites, ","), dash(strings.Join(r.components, ",")), dash(r.fingerprint), dash(r.key),
 	}, " ") + "\n"
+}
+
+// releaseFields name the repositories of pins by fields of their Release files, which
+// mirrors keep. NVIDIA's own cuda-repository-pin-600 does so too.
+var releaseFields = map[string]string{"ubuntu": "o=Ubuntu", "cuda": "l=NVIDIA CUDA"}
+
+// preferences returns the Stack's pins in the form of apt_preferences(5).
+func (b *builder) preferences() string {
+	if b.in.Stack == nil || len(b.in.Stack.Pins) == 0 {
+		return ""
+	}
+	var out strings.Builder
+	out.WriteString("# Written by gpustrap: one repository must not replace what came from another.\n")
+	for _, p := range b.in.Stack.Pins {
+		pin := "version " + p.Version
+		if p.Repository != "" {
+			pin = "release " + releaseFields[p.Repository]
+		}
+		if (p.Version == "") == (p.Repository == "") {
+			b.rep.Add(internal(b.in, fmt.Errorf("a pin of %s needs a repository or a version, one of them", strings.Join(p.Packages, " "))))
+		}
+		fmt.Fprintf(&out, "\nPackage: %s\nPin: %s\nPin-Priority: %d\n", strings.Join(p.Packages, " "), pin, p.Priority)
+	}
+	return out.String()
 }
 
 func appendNew(list []string, s string) []string {

@@ -64,10 +64,23 @@ func (m *Matches) UnmarshalYAML(node *yaml.Node) error {
 }
 
 // Groups are the groups of the first user: Override in place of the installer's
-// own, or Append beside them.
+// own, or Append beside them. An empty Override means no groups, a nil one the
+// installer's own.
 type Groups struct {
-	Override []string `yaml:"override,omitempty,flow"`
-	Append   []string `yaml:"append,omitempty,flow"`
+	Override []string `yaml:"override"`
+	Append   []string `yaml:"append"`
+}
+
+// MarshalYAML writes the lists that are not nil.
+func (g Groups) MarshalYAML() (any, error) {
+	out := map[string][]string{}
+	if g.Override != nil {
+		out["override"] = g.Override
+	}
+	if g.Append != nil {
+		out["append"] = g.Append
+	}
+	return out, nil
 }
 
 // UnmarshalYAML reads a mapping, or a list, which means Override.

@@ -28,7 +28,7 @@ medium() {
 
 candidates() {
     local name type
-    lsblk -dn -o KNAME,TYPE -e 1,7,11 | while read -r name type; do
+    lsblk -dn -o KNAME,TYPE -e 1,2,7,11 | while read -r name type; do
         case $type:$name in
         disk:zram* | disk:nbd* | disk:mmcblk*boot*) continue ;;
         disk:*) ;;

@@ -189,6 +189,13 @@ fi
 while read -r name url suites components fingerprint key; do
     add_repository "$name" "$url" "$suites" "$components" "$fingerprint" "$key"
 done <"$GPUSTRAP_ETC/repositories"
+preferences=/etc/apt/preferences.d/gpustrap.pref
+if [ -f "$GPUSTRAP_ETC/preferences" ]; then
+    step "pin packages to the repository that they are taken from"
+    put_file "$GPUSTRAP_ETC/preferences" "$preferences" 0644
+else
+    drop_file "$preferences"
+fi
 step "read the package indexes"
 apt_get update
 need_components

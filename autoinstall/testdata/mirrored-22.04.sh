@@ -170,6 +170,24 @@ GPUSTRAP_END
 chmod 0644 "$work/etc/gpustrap/repositories"
 
 mkdir -p "$work/etc/gpustrap"
+cat >"$work/etc/gpustrap/preferences" <<'GPUSTRAP_END'
+# Written by gpustrap: one repository must not replace what came from another.
+
+Package: nvidia-* libnvidia-*
+Pin: release o=Ubuntu
+Pin-Priority: -1
+
+Package: nvidia-* libnvidia-*
+Pin: version 580.*
+Pin-Priority: 1000
+
+Package: nvlsm
+Pin: release l=NVIDIA CUDA
+Pin-Priority: 500
+GPUSTRAP_END
+chmod 0644 "$work/etc/gpustrap/preferences"
+
+mkdir -p "$work/etc/gpustrap"
 cat >"$work/etc/gpustrap/daemon.json" <<'GPUSTRAP_END'
 {
     "features": {
