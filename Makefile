@@ -4,7 +4,7 @@
 # make test    all tests
 # See CONTRIBUTING.md for the others.
 
-GO       ?= go
+GO       ?= $(if $(wildcard build/go/bin/go),build/go/bin/go,go)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
@@ -19,6 +19,7 @@ build:
 
 tools:
 	./e2e/install-tools.sh
+	./e2e/bootstrap-go.sh
 
 demo: tools build
 	./e2e/demo.sh $(ISO)
