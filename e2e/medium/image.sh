@@ -49,16 +49,25 @@ image_isohybrid() {
 		-eltorito-alt-boot -e boot/grub/efi.img -no-emul-boot -isohybrid-gpt-basdat -isohybrid-apm-hfsplus
 }
 
-# image_partitions_first: as riscv64 media, where the firmware's partitions lie
-# before the one of the data.
+# image_partitions_first: as riscv64 media, GPT, where the firmware's partitions
+# lie before the one of the data.
 image_partitions_first() {
-	mkiso -J -joliet-long -l -append_partition 2 0xef "$work/efi.img" -appended_part_as_gpt \
-		"${efi[@]:1}" -partition_offset 2048
-	sgdisk --set-alignment=1 --new=4:2048:4095 --change-name=4:loader1 \
-		--typecode=4:5B193300-FC78-40CD-8002-E86C45580B47 --partition-guid=4:5B193300-0000-4000-8000-000000000004 \
-		--new=5:4096:8191 --change-name=5:loader2 \
-		--typecode=5:2E54B353-1271-4842-806F-E436D6AF6985 --partition-guid=5:5B193300-0000-4000-8000-000000000005 \
-		"$work/medium.iso" >"$work/sgdisk.log" 2>&1 || fail "sgdisk: $(cat "$work/sgdisk.log")"
+	local data esp
+	mkiso -J -joliet-long -l -partition_cyl_align all -partition_offset 2048 \
+		-append_partition 2 0xef "$work/efi.img" "${efi[@]:1}"
+	data=$(sfdisk -d "$work/medium.iso" | sed -n 's/.*medium.iso1 : \(.*\), type=.*/\1/p')
+	esp=$(sfdisk -d "$work/medium.iso" | sed -n 's/.*medium.iso2 : \(.*\), type=.*/\1/p')
+	truncate -s +1M "$work/medium.iso" # for the backup GPT
+	sfdisk -q --no-reread --no-tell-kernel "$work/medium.iso" >"$work/sfdisk.log" 2>&1 <<-EOF ||
+	label: gpt
+	label-id: 5B193300-0000-4000-8000-000000000000
+	first-lba: 2048
+	1: $data, uuid=5B193300-0000-4000-8000-000000000001, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, name=ISO9660
+	2: $esp, uuid=5B193300-0000-4000-8000-000000000002, type=U, name=ESP
+	3: start=2048, size=2048, uuid=5B193300-0000-4000-8000-000000000003, type=5B193300-FC78-40CD-8002-E86C45580B47, name=loader1
+	4: start=4096, size=4096, uuid=5B193300-0000-4000-8000-000000000004, type=2E54B353-1271-4842-806F-E436D6AF6985, name=loader2
+	EOF
+		fail "sfdisk: $(cat "$work/sfdisk.log")"
 }
 
 # append_session adds a file the way that xorriso's own documentation shows,

@@ -71,7 +71,9 @@ trap 'rm -rf "$work"' EXIT
 loaders=$work/loaders tree=$work/tree
 mkdir -p "$loaders" "$tree"
 
+# shellcheck source-path=SCRIPTDIR
 . "$here/trees.sh"
+# shellcheck source-path=SCRIPTDIR
 . "$here/image.sh"
 
 make_loaders

@@ -147,19 +147,22 @@ make_pool() {
 	(
 		cd "$tree" || exit
 		for component in main restricted; do
-			apt-ftparchive packages "pool/$component" | gzip -9n >"dists/$codename/$component/binary-$arch/Packages.gz"
+			apt-ftparchive packages "pool/$component" >"dists/$codename/$component/binary-$arch/Packages"
 			printf 'Archive: %s\nComponent: %s\nArchitecture: %s\n' "$codename" $component "$arch" \
 				>"dists/$codename/$component/binary-$arch/Release"
 		done
 		cd "dists/$codename" || exit
+		# Release names the plain indexes too, though only gzipped ones are there.
+		gzip -9nk ./*/*/Packages
 		{
 			printf 'Origin: Ubuntu\nLabel: Ubuntu\nSuite: %s\nVersion: %s\nCodename: %s\n' "$codename" "$release" "$codename"
 			printf 'Date: %s\nArchitectures: %s\nComponents: main restricted\nSHA256:\n' \
 				"$(date -R -d "@$SOURCE_DATE_EPOCH")" "$arch"
-			find . -name 'Packages.gz' -o -name Release -path './*/*' | sort | while read -r file; do
-				printf ' %s %s %s\n' "$(sha256sum <"$file" | cut -d' ' -f1)" "$(stat -c %s "$file")" "${file#./}"
+			for file in */*/*; do
+				printf ' %s %s %s\n' "$(sha256sum <"$file" | cut -d' ' -f1)" "$(stat -c %s "$file")" "$file"
 			done
 		} >"$work/Release"
+		rm ./*/*/Packages
 		mv "$work/Release" Release
 	)
 }

@@ -1,0 +1,296 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gpustrap/gpustrap/e2e/vm"
+)
+
+// installLimit is how long an installation by the stand-in may take.
+const installLimit = 20 * time.Minute
+
+// event is one event of an installation's report, as Subiquity posts it.
+type event struct {
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	Type        string `json:"event_type"`
+	Result      string `json:"result"`
+	Level       string `json:"level"`
+	Origin      string `json:"origin"`
+	Timestamp   float64
+}
+
+// eventLog receives events over HTTP.
+type eventLog struct {
+	mu     sync.Mutex
+	events []event
+}
+
+func (l *eventLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var e event
+	if err := json.NewDecoder(r.Body).Decode(&e); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = append(l.events, e)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// names returns "type name" of each event so far.
+func (l *eventLog) names() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var names []string
+	for _, e := range l.events {
+		names = append(names, e.Type+" "+e.Name+" "+e.Result)
+	}
+	return names
+}
+
+// serveEvents starts a server for events and returns its address as a machine
+// on QEMU's user-mode network sees it.
+func serveEvents(t *testing.T) (*eventLog, string) {
+	t.Helper()
+	log := &eventLog{}
+	server := httptest.NewServer(log)
+	t.Cleanup(server.Close)
+	return log, strings.Replace(server.URL, "127.0.0.1", "10.0.2.2", 1)
+}
+
+// emptyDisk makes a sparse disk image.
+func emptyDisk(t *testing.T, size int64) string {
+	t.Helper()
+	f, err := os.CreateTemp(scratch, "disk*.img")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Remove(f.Name()) })
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+func installConfig(layout, serial, endpoint string) string {
+	return fmt.Sprintf(`version: 1
+ubuntu: "24.04"
+hostname: box
+user: {name: ops, authorized_keys: [%q]}
+storage: {layout: %s, disk: {serial: %s}}
+boot: {confirm: none}
+autoinstall:
+  reporting: {test: {type: webhook, endpoint: %q}}
+  late-commands: ["curtin in-target -- sh -c 'test $(stat -c %%i /) = 2 && echo late >/root/late-command'"]
+  error-commands: ["echo an error-command"]
+`, publicKey, layout, serial, endpoint)
+}
+
+// TestInstall installs with the stand-in installer from a remastered medium,
+// and starts what was installed.
+func TestInstall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("installs a system in a virtual machine")
+	}
+	tests := []struct {
+		firmware vm.Firmware
+		bus      vm.Bus
+		layout   string
+		root     string // the installed system's
+	}{
+		{vm.UEFI, vm.USB, "lvm", "/dev/mapper/ubuntu--vg-ubuntu--lv ext4"},
+		{vm.BIOS, vm.CD, "direct", "/dev/vda2 ext4"},
+	}
+	for _, test := range tests {
+		t.Run(string(test.firmware)+"-"+test.layout, func(t *testing.T) {
+			t.Parallel()
+			events, endpoint := serveEvents(t)
+			config := writeConfig(t, installConfig(test.layout, "DISK1", endpoint))
+			image, _ := remaster(t, config, sampleMedium(t, "24.04", "full"))
+			machine := vm.Config{
+				Firmware: test.firmware, MemoryMiB: 2048, Network: true,
+				Medium: vm.Medium{Path: image, Bus: test.bus},
+				// The first disk is the one that the configuration does not mean.
+				Disks: []vm.Disk{
+					{Path: emptyDisk(t, 16<<30), Serial: "OTHER"},
+					{Path: emptyDisk(t, 8<<30), Serial: "DISK1"},
+				},
+				Family: "gpustrap-e2e install",
+			}
+			report := bootAndReport(t, machine, installLimit)
+			if got := report["install"]; got != "ok" {
+				t.Fatalf("the installation: %q\nevents: %s", got, strings.Join(events.names(), "\n"))
+			}
+			if !isEmpty(t, machine.Disks[0].Path) {
+				t.Error("the installation wrote to the other disk")
+			}
+			checkEvents(t, events)
+
+			machine.Medium, machine.Disks = vm.Medium{}, machine.Disks[1:]
+			m := start(t, machine)
+			if err := m.WaitFor(within(t, bootLimit), "end installed-system"); err != nil {
+				t.Fatal(err)
+			}
+			checkInstalled(t, vm.ParseReport(m.Serial())["installed-system"], test.root)
+		})
+	}
+}
+
+// checkInstalled checks what the installed system says of itself.
+func checkInstalled(t *testing.T, report, root string) {
+	t.Helper()
+	lines := strings.Split(report, "\n")
+	for _, want := range []string{"hostname box", "root " + root, "failed-units ", "late-command late"} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("the installed system does not say %q; it says:\n%s", want, report)
+		}
+	}
+	if !regexp.MustCompile(`(?m)^user uid=1000\(ops\).*\bsudo\b`).MatchString(report) {
+		t.Errorf("the installed system has no user ops in the group sudo:\n%s", report)
+	}
+}
+
+// checkEvents holds the stand-in's events against those of a real Subiquity, if
+// they are at hand: none that it does not post, and the milestones in its order.
+func checkEvents(t *testing.T, got *eventLog) {
+	t.Helper()
+	recorded := filepath.Join("..", "..", "shared", "data", "subiquity-events-ok.jsonl")
+	file, err := os.Open(recorded)
+	if os.IsNotExist(err) {
+		t.Logf("no recorded events in %s to compare with", recorded)
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	known := map[string]bool{}
+	var milestones []string
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		var e event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			t.Fatal(err)
+		}
+		name := generalName(e)
+		known[name] = true
+		if e.Level == "INFO" || strings.Contains(e.Description, "executing curtin") || strings.Contains(e.Name, "Shutdown/shutdown") {
+			milestones = append(milestones, name+" "+e.Description)
+		}
+	}
+	next := 0
+	for _, e := range got.events {
+		name := generalName(e)
+		if !known[name] && !strings.Contains(name, "subiquity/Early/run") {
+			t.Errorf("the stand-in posted an event that Subiquity does not know: %s", name)
+		}
+		if next < len(milestones) && name+" "+e.Description == milestones[next] {
+			next++
+		}
+	}
+	// The network is no section of the stand-in's live system, and this machine
+	// powers off.
+	for next < len(milestones) {
+		if strings.Contains(milestones[next], "Network/") || strings.Contains(milestones[next], "Shutdown/shutdown") {
+			next++
+			continue
+		}
+		t.Errorf("of Subiquity's milestones the stand-in missed, or posted out of order: %s", milestones[next])
+		return
+	}
+}
+
+var packageOrCommand = regexp.MustCompile(`install_[a-z0-9.+-]+|command_\d+`)
+
+// generalName is an event's type and name without the names of packages and the
+// numbers of commands.
+func generalName(e event) string {
+	return e.Type + " " + packageOrCommand.ReplaceAllString(e.Name, "N")
+}
+
+// isEmpty tells whether nothing was written to a disk that emptyDisk made: then
+// the file has no blocks.
+func isEmpty(t *testing.T, path string) bool {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Sys().(*syscall.Stat_t).Blocks == 0
+}
+
+// TestInstallWithoutTheDisk starts an installation on a machine that has other
+// disks than the configuration means: nothing may be written.
+func TestInstallWithoutTheDisk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a virtual machine")
+	}
+	t.Parallel()
+	events, endpoint := serveEvents(t)
+	config := writeConfig(t, installConfig("lvm", "DISK1", endpoint))
+	image, _ := remaster(t, config, sampleMedium(t, "24.04", "full"))
+	disk := emptyDisk(t, 8<<30)
+	report := bootAndReport(t, vm.Config{
+		MemoryMiB: 2048, Network: true, Medium: vm.Medium{Path: image, Bus: vm.USB},
+		Disks: []vm.Disk{{Path: disk, Serial: "OTHER"}}, Family: "gpustrap-e2e install",
+	}, installLimit)
+	if got := report["install"]; !strings.HasPrefix(got, "failed: ") {
+		t.Errorf("the installation: %q, want that it failed", got)
+	}
+	if !isEmpty(t, disk) {
+		t.Error("something was written to a disk that the configuration does not mean")
+	}
+	names := events.names()
+	for _, want := range []string{
+		"finish subiquity/Early/run/command_1 FAIL", "finish subiquity/Error/run/run/command_0 SUCCESS",
+	} {
+		if !slices.Contains(names, want) {
+			t.Errorf("no event %q; there were:\n%s", want, strings.Join(names, "\n"))
+		}
+	}
+}
+
+// TestSeedBesideTheStockMedium boots an untouched medium with the seed on a
+// device of its own. The installer finds it, and asks before it writes: the
+// stock boot menu does not say autoinstall.
+func TestSeedBesideTheStockMedium(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a virtual machine")
+	}
+	t.Parallel()
+	seed := filepath.Join(t.TempDir(), "seed.img")
+	gpustrap(t, "seed", "-c", writeConfig(t, installConfig("lvm", "DISK1", "http://10.0.2.2:9/")), "-o", seed)
+	disk := emptyDisk(t, 8<<30)
+	m := start(t, vm.Config{
+		MemoryMiB: 2048, Medium: vm.Medium{Path: sampleMedium(t, "24.04", "full"), Bus: vm.USB},
+		Disks: []vm.Disk{{Path: seed, Serial: "SEED"}, {Path: disk, Serial: "DISK1"}}, Family: "gpustrap-e2e install",
+	})
+	if err := m.WaitFor(within(t, installLimit), "Continue with autoinstall? (yes|no)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Send("no\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.WaitFor(within(t, time.Minute), "(yes|no)\r\nno"); err != nil {
+		t.Fatal(err)
+	}
+	if !isEmpty(t, disk) {
+		t.Error("the installer wrote to the disk before it was told yes")
+	}
+}
