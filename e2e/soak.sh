@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Long runs that CI has no time for: every fuzz target for a while, and the
+# property tests with many more draws.
+# Usage: soak.sh [SECONDS]   (for each fuzz target, default 60)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${1:-60}
+go=${GO:-go}
+
+targets=0
+while read -r package; do
+	while read -r target; do
+		printf '\n== %s %s, %s s\n' "$package" "$target" "$seconds"
+		"$go" test -run '^$' -fuzz "^$target\$" -fuzztime "${seconds}s" "$package"
+		targets=$((targets + 1))
+	done < <("$go" test -list '^Fuzz' "$package" 2>/dev/null | grep '^Fuzz' || true)
+done < <("$go" list ./...)
+printf '\n%s fuzz targets, no fault found\n' "$targets"
+
+printf '\n== property tests, 2000 draws each\n'
+mapfile -t packages < <("$go" list -f '{{range .TestImports}}{{if eq . "pgregory.net/rapid"}}{{$.ImportPath}}{{end}}{{end}}{{range .XTestImports}}{{if eq . "pgregory.net/rapid"}}{{$.ImportPath}}{{end}}{{end}}' ./... | sort -u | sed '/^$/d')
+for package in "${packages[@]}"; do
+	"$go" test -timeout 60m -run 'Any|Random|Propert|Pure|Associative|Brute|Unfit|Refuse' "$package" -args -rapid.checks=2000 || exit 1
+done
