@@ -107,6 +107,8 @@ func (im *Image) partitionInfos() []PartitionInfo {
 		switch {
 		case first == im.parts.first:
 			meaning = "ISO 9660, seen when the partition is mounted"
+		case name == seedPartition:
+			meaning = "a NoCloud seed that can be replaced"
 		case first == im.parts.esp:
 			meaning = "EFI system partition"
 		case first == im.parts.espEnd:

@@ -171,7 +171,11 @@ func (d *detector) mbrPartitions() error {
 		return err
 	}
 	for _, p := range list[behind:] {
-		d.im.parts.added = append(d.im.parts.added, gpt.Partition{Number: p.Number, First: p.First, Last: p.End() - 1})
+		name := "" // which a master boot record has no room for
+		if p.Type == gpt.TypeMBRISO {
+			name = seedPartition
+		}
+		d.im.parts.added = append(d.im.parts.added, gpt.Partition{Number: p.Number, Name: name, First: p.First, Last: p.End() - 1})
 	}
 	return nil
 }

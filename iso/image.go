@@ -151,6 +151,21 @@ type partitions struct {
 	added []gpt.Partition
 }
 
+// seedPartition is the name of the partition that "gpustrap write --cidata" adds on
+// purpose.
+const seedPartition = "cidata"
+
+// strange returns the added partitions that nobody put there on purpose.
+func (p *partitions) strange() []gpt.Partition {
+	var list []gpt.Partition
+	for _, a := range p.added {
+		if a.Name != seedPartition {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
 // insertion returns the sector where new ones are inserted: the first one behind
 // the first partition.
 func (p *partitions) insertion() iso9660.Sector { return iso9660.Sector(p.esp / lbasPerSector) }

@@ -230,15 +230,17 @@ func (v *verifier) compareDirs(s *metadataSet, dir string, rockRidge, joliet *is
 // partitions checks the partition tables against each other and the image's end.
 func (v *verifier) partitions() error {
 	p := &v.im.parts
-	for _, a := range p.added {
+	strange := p.strange()
+	for _, a := range strange {
 		v.fault(CheckPartitions, "", a.First.Offset(),
 			"partition %d was added behind the medium after it was written; casper adds one named writable when it boots from a USB device", a.Number)
 	}
 	if p.table == nil {
 		return nil
 	}
-	if len(p.added) == 0 {
-		if err := p.table.CheckBackup(v.im, v.im.size); err != nil {
+	if len(strange) == 0 {
+		// On a device the backup lies at its end, behind the image.
+		if err := p.table.CheckBackup(v.im.r, max(v.im.size, (p.table.Backup+1).Offset())); err != nil {
 			var format *gpt.FormatError
 			if !errors.As(err, &format) {
 				return err
@@ -247,7 +249,7 @@ func (v *verifier) partitions() error {
 		}
 	}
 	for _, m := range p.mbr.Partitions {
-		if end := p.table.Backup; m.Type == gpt.TypeProtective && len(p.added) == 0 && m.End() != end+1 {
+		if end := p.table.Backup; m.Type == gpt.TypeProtective && len(strange) == 0 && m.End() != end+1 {
 			v.fault(CheckPartitions, "master boot record", 0, "the protective entry ends at sector %d and the image at %d", m.End(), end+1)
 		}
 	}

@@ -109,7 +109,7 @@ func write(ctx context.Context, t target, p *Plan, o WriteOptions) error {
 			body = append(body, Range{from, r.End() - from})
 		}
 	}
-	w.begin(StepWrite, p.Written())
+	w.begin(StepWrite, p.Written()-p.head.Length)
 	if err := w.blank(); err != nil {
 		return w.stopped(err)
 	}

@@ -24,7 +24,9 @@ func TestMain(m *testing.M) {
 func mainForScripts() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	os.Exit(run(ctx, newWorld(os.Stdin, os.Stdout, os.Stderr, os.Getenv), os.Args[1:]))
+	w := newWorld(os.Stdin, os.Stdout, os.Stderr, os.Getenv)
+	fixtureMachine(w)
+	os.Exit(run(ctx, w, os.Args[1:]))
 }
 
 func TestScripts(t *testing.T) {
@@ -42,9 +44,10 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE_GOLDEN") != "",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"mode": checkMode},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"mode": checkMode, "machine": unpackMachine},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("EXAMPLES", examples)
+			env.Setenv("MACHINES", filepath.Join(filepath.Dir(examples), "usb", "testdata", "machines"))
 			env.Setenv("HOME", env.WorkDir)
 			for name, path := range media {
 				env.Setenv(name, path)

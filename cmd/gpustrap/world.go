@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/gpustrap/gpustrap/iso"
+	"github.com/gpustrap/gpustrap/usb"
 )
 
 // world is everything outside the program that a command may touch besides the
@@ -23,10 +24,15 @@ type world struct {
 	stderr io.Writer
 	getenv func(string) string
 	now    func() time.Time
+	// machine is the machine's records of its block devices, and access reports
+	// whether this process may write to a path in /dev.
+	machine usb.System
+	access  func(path string) error
 }
 
 func newWorld(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) *world {
-	return &world{stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv, now: time.Now}
+	return &world{stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv, now: time.Now,
+		machine: usb.System{FS: os.DirFS("/")}, access: usb.Access}
 }
 
 // say tells what happened, in one line. It goes to standard error, so that

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/gpustrap/gpustrap/usb"
+)
+
+// machineVariable names a folder whose records of block devices the scripts see in
+// place of this machine's.
+const machineVariable = "GPUSTRAP_TEST_MACHINE"
+
+// fixtureMachine puts the fixture of a machine's records in the world's place.
+func fixtureMachine(w *world) {
+	if dir := os.Getenv(machineVariable); dir != "" {
+		w.machine = usb.System{FS: os.DirFS(dir)}
+		w.access = nil
+	}
+}
+
+// unpackMachine is the script command "machine NAME": what follows sees the records
+// of usb/testdata/machines/NAME.tree.
+func unpackMachine(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: machine NAME")
+	}
+	trees := ts.Getenv("MACHINES")
+	text := ts.ReadFile(filepath.Join(trees, args[0]+".tree"))
+	root := ts.MkAbs("machine-" + args[0])
+	unescape := strings.NewReplacer(`\n`, "\n", `\t`, "\t", `\\`, `\`)
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if link, target, ok := strings.Cut(line, " -> "); ok {
+			ts.Check(os.MkdirAll(filepath.Dir(filepath.Join(root, link)), 0o755))
+			ts.Check(os.Symlink(target, filepath.Join(root, link)))
+		} else if file, content, ok := strings.Cut(line, " ="); ok && !strings.HasPrefix(line, "#") {
+			ts.Check(os.MkdirAll(filepath.Dir(filepath.Join(root, file)), 0o755))
+			text := unescape.Replace(strings.TrimPrefix(content, " ")) + "\n"
+			ts.Check(os.WriteFile(filepath.Join(root, file), []byte(text), 0o644))
+		} else if dir, ok := strings.CutSuffix(line, "/"); ok {
+			ts.Check(os.MkdirAll(filepath.Join(root, dir), 0o755))
+		}
+	}
+	ts.Setenv(machineVariable, root)
+}
+
+func TestCheckPlatform(t *testing.T) {
+	for goos, want := range map[string]string{"darwin": "/dev/rdiskN", "windows": "Rufus", "freebsd": "dd"} {
+		if hint := hintOf(checkPlatform(goos)); !strings.Contains(hint, want) || !strings.Contains(hint, "gpustrap remaster") {
+			t.Errorf("%s: %s", goos, hint)
+		}
+	}
+	if err := checkPlatform("linux"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRightsHint holds the command that would do.
+func TestRightsHint(t *testing.T) {
+	w := newWorld(strings.NewReader(""), &strings.Builder{}, &strings.Builder{}, func(string) string { return "" })
+	cmd := newWrite(w)
+	if err := cmd.ParseFlags([]string{"--iso", "24.04", "--yes", "node01", "/dev/my stick"}); err != nil {
+		t.Fatal(err)
+	}
+	err := withCommandLine(cmd, &usb.Refusal{Reason: usb.ReasonRights, Sentence: "no"})
+	if got := hintOf(err); got != "sudo write --iso=24.04 --yes node01 '/dev/my stick'" {
+		t.Error(got)
+	}
+	if err := withCommandLine(cmd, fs.ErrClosed); err != fs.ErrClosed {
+		t.Error(err)
+	}
+}
