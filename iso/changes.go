@@ -69,11 +69,12 @@ func Compare(a, b *Image) ([]Change, error) {
 func (im *Image) differences(base *Image, ranges []savedRange) ([]Change, error) {
 	regions := im.regions()
 	var changes []Change
+	d := &comparison{im: im, base: base}
 	for _, s := range ranges {
 		i, _ := slices.BinarySearchFunc(regions, s.offset, func(r region, off int64) int { return cmp.Compare(r.end, off+1) })
 		for ; i < len(regions) && regions[i].start < s.offset+s.length; i++ {
 			start, end := max(regions[i].start, s.offset), min(regions[i].end, s.offset+s.length)
-			first, last, err := difference(im, base, start, end)
+			first, last, err := d.difference(start, end)
 			if err != nil {
 				return nil, err
 			}
@@ -85,26 +86,31 @@ func (im *Image) differences(base *Image, ranges []savedRange) ([]Change, error)
 	return changes, nil
 }
 
+// comparison compares an image with its base.
+type comparison struct {
+	im, base *Image
+	a, b     [64 << 10]byte
+}
+
 // difference returns the smallest range between two offsets that holds all bytes in
 // which the images differ; it is empty when they do not. What lies behind the end
 // of the base differs.
-func difference(im, base *Image, start, end int64) (first, last int64, err error) {
+func (c *comparison) difference(start, end int64) (first, last int64, err error) {
 	first, last = end, start
-	var a, b [64 << 10]byte
-	for at := start; at < end; at += int64(len(a)) {
-		n := min(end-at, int64(len(a)))
-		if err := readRange(im, a[:n], at); err != nil {
+	for at := start; at < end; at += int64(len(c.a)) {
+		n := min(end-at, int64(len(c.a)))
+		if err := readRange(c.im, c.a[:n], at); err != nil {
 			return 0, 0, err
 		}
-		same := min(n, max(base.size-at, 0))
-		if err := readRange(base, b[:same], at); err != nil {
+		same := min(n, max(c.base.size-at, 0))
+		if err := readRange(c.base, c.b[:same], at); err != nil {
 			return 0, 0, err
 		}
-		if same == n && bytes.Equal(a[:n], b[:n]) {
+		if same == n && bytes.Equal(c.a[:n], c.b[:n]) {
 			continue
 		}
 		for i := range n {
-			if i >= same || a[i] != b[i] {
+			if i >= same || c.a[i] != c.b[i] {
 				first, last = min(first, at+i), at+i+1
 			}
 		}

@@ -3,7 +3,6 @@ package iso
 import (
 	"io/fs"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/gpustrap/gpustrap/iso/iso9660"
@@ -138,10 +137,13 @@ func (e *setEdit) sub(d dirPair, entry *iso9660.Entry, p string) (dirPair, error
 
 // merge puts the children of a node into a directory.
 func (e *setEdit) merge(d dirPair, n *node) error {
-	known := index(d.rockRidge)
-	for _, c := range n.children {
+	known := make([]*iso9660.Entry, len(n.children)) // looked up before the directory changes
+	for i, c := range n.children {
+		known[i] = d.rockRidge.Lookup(c.name)
+	}
+	for i, c := range n.children {
 		var err error
-		entry := known[c.name]
+		entry := known[i]
 		switch {
 		case entry == nil:
 			err = e.add(d, c)
@@ -162,15 +164,6 @@ func (e *setEdit) merge(d dirPair, n *node) error {
 		}
 	}
 	return nil
-}
-
-// index finds a directory's entries by name.
-func index(d *iso9660.Dir) map[string]*iso9660.Entry {
-	m := make(map[string]*iso9660.Entry, len(d.Entries))
-	for _, e := range slices.Backward(d.Entries) {
-		m[e.Name] = e
-	}
-	return m
 }
 
 // add makes a new entry in both trees, with all below it.

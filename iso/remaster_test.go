@@ -60,7 +60,7 @@ func overlays() map[string]iso.Overlay {
 }
 
 func TestRemaster(t *testing.T) {
-	for kind, medium := range media {
+	for kind, medium := range media() {
 		t.Run(kind, func(t *testing.T) {
 			base := medium.Make(t)
 			for name, o := range overlays() {
@@ -158,7 +158,7 @@ func TestMenu(t *testing.T) {
 		Title:      "ERASE disk SERIAL S6ES and install node01",
 		Timeout:    30,
 	}
-	for kind, medium := range media {
+	for kind, medium := range media() {
 		t.Run(kind, func(t *testing.T) {
 			base := medium.Make(t)
 			image, _ := remaster(t, base, iso.Overlay{Files: files(seed()), Menu: menu})
@@ -211,7 +211,7 @@ func TestMenuOfOverlay(t *testing.T) {
 }
 
 func TestRemasterAgain(t *testing.T) {
-	for kind, medium := range media {
+	for kind, medium := range media() {
 		t.Run(kind, func(t *testing.T) {
 			base := medium.Make(t)
 			first, _ := remaster(t, base, iso.Overlay{Files: files(map[string]string{

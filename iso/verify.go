@@ -55,6 +55,9 @@ func (f Fault) String() string {
 
 // VerifyOptions are options of Verify.
 type VerifyOptions struct {
+	// Base is the image that the one to verify was made from, when it is at hand:
+	// it tells a wrong line that its md5sum.txt had already from damage.
+	Base *Image
 	// Progress is called now and then with the bytes checked and those to check.
 	Progress func(done, total int64)
 }
@@ -70,7 +73,7 @@ type VerifyOptions struct {
 // It returns every fault found, and an error only when the image cannot be read or
 // the context is done.
 func Verify(ctx context.Context, r io.ReaderAt, size int64, o VerifyOptions) ([]Fault, error) {
-	v := &verifier{ctx: ctx, progress: o.Progress}
+	v := &verifier{ctx: ctx, progress: o.Progress, given: o.Base}
 	im, err := detect(r, size)
 	if err != nil {
 		return v.structure(err)
@@ -133,7 +136,8 @@ func (v *verifier) baseFaults() error {
 type verifier struct {
 	ctx      context.Context
 	im       *Image
-	base     *Image // what im was remastered from; nil when it was not
+	base     *Image // what im was remastered from, by its restore record; nil when it was not
+	given    *Image // what im was made from, as the caller has it
 	progress func(done, total int64)
 	faults   []Fault
 	listed   map[string]bool // by the base's md5sum.txt, once asked for

@@ -50,7 +50,9 @@ func (v *verifier) checksums() error {
 		return err
 	}
 	for _, j := range jobs {
-		v.judge(j)
+		if err := v.judge(j); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -180,7 +182,7 @@ func (j *hashJob) run(ctx context.Context, buffer []byte, advance func(int64)) e
 }
 
 // judge says what a job found.
-func (v *verifier) judge(j *hashJob) {
+func (v *verifier) judge(j *hashJob) error {
 	p := j.line.path
 	from := ""
 	if j.view != "" {
@@ -192,24 +194,46 @@ func (v *verifier) judge(j *hashJob) {
 		v.faults[len(v.faults)-1].Base = v.baseLines()[p] && !v.baseHas(p)
 	case j.err != nil:
 		v.fault(CheckFiles, p, v.offset(p), "cannot be read%s: %s", from, pathReason(j.err))
-	case j.sum != j.line.sum && v.patchedByDesign(p):
+	case j.sum == j.line.sum:
+	case v.patchedByDesign(p):
 		v.fault(CheckFiles, p, v.offset(p), "md5sum.txt has its checksum from before its boot information table was filled in%s", from)
 		v.faults[len(v.faults)-1].Base = true
-	case j.sum != j.line.sum:
-		v.fault(CheckFiles, p, v.offset(p), "its MD5 is %x and md5sum.txt says %x%s%s", j.sum, j.line.sum, from, v.untouched(p))
+	default:
+		return v.mismatch(j, from)
 	}
+	return nil
 }
 
-// untouched adds what is known about a file that remastering left alone.
-func (v *verifier) untouched(p string) string {
+// mismatch faults a file that has not the checksum listed. If the image's base is at
+// hand and has the same bytes there, the base had the fault already.
+func (v *verifier) mismatch(j *hashJob, from string) error {
+	p := j.line.path
+	hint := ""
+	own := false
+	if v.isUntouched(p) {
+		hint = "; remastering left the file and its line alone, so either the image was damaged since or its base had the fault already: verify the base, or compare the SHA-256 of what restore gives"
+	}
+	if v.given != nil {
+		base := &hashJob{line: j.line, fsys: v.given.FS()}
+		if err := base.run(v.ctx, make([]byte, copyBuffer), func(int64) {}); err != nil {
+			return err
+		}
+		if own = base.err == nil && base.sum == j.sum; own {
+			hint = ""
+		}
+	}
+	v.fault(CheckFiles, p, v.offset(p), "its MD5 is %x and md5sum.txt says %x%s%s", j.sum, j.line.sum, from, hint)
+	v.faults[len(v.faults)-1].Base = own
+	return nil
+}
+
+// isUntouched reports whether a file is one that remastering left alone.
+func (v *verifier) isUntouched(p string) bool {
 	if v.base == nil {
-		return ""
+		return false
 	}
 	now, then := v.im.lookup(p), v.base.lookup(p)
-	if now == nil || then == nil || !slices.Equal(now.Extents(), then.Extents()) {
-		return ""
-	}
-	return "; remastering left the file and its line alone, so either the image was damaged since or its base had the fault already: compare the SHA-256 of what restore gives"
+	return now != nil && then != nil && slices.Equal(now.Extents(), then.Extents())
 }
 
 // patchedByDesign reports whether a file is a boot image in which the medium's

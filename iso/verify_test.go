@@ -192,6 +192,55 @@ func TestVerifyBase(t *testing.T) {
 	}
 }
 
+// TestVerifyWithBase: with the base at hand, its own wrong lines are told from
+// damage.
+func TestVerifyWithBase(t *testing.T) {
+	sums := "00000000000000000000000000000000  ./casper/vmlinuz\n"
+	base := isotest.Medium{NoChecksums: true, Files: map[string]string{md5sum: sums}}.Make(t)
+	image, _ := remaster(t, base, iso.Overlay{Files: files(seed()), Menu: menu})
+	given, _ := open(t, base)
+	good, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		damaged string
+		want    []bool // whether each fault is the base's own
+	}{
+		{"undamaged", "", []bool{true}},
+		{"the file damaged too", "casper/vmlinuz", []bool{false}},
+		{"a good file damaged", "nocloud/user-data", []bool{true, false}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := bytes.Clone(good)
+			for _, f := range given.Files() {
+				if f.Path == c.damaged {
+					b[f.Ranges[0].Offset]++
+				}
+			}
+			if im, _ := open(t, image); c.damaged == "nocloud/user-data" {
+				for _, f := range im.Files() {
+					if f.Path == c.damaged {
+						b[f.Ranges[0].Offset+20]++
+					}
+				}
+			}
+			faults, err := iso.Verify(t.Context(), bytes.NewReader(b), int64(len(b)), iso.VerifyOptions{Base: given})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []bool
+			for _, f := range faults {
+				got = append(got, f.Base)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("%v (-want +got):\n%s", faults, diff)
+			}
+		})
+	}
+}
+
 func TestVerifyRefused(t *testing.T) {
 	faults := verify(t, isotest.Medium{Layout: isotest.Isohybrid}.Make(t))
 	if len(faults) != 1 || !strings.Contains(faults[0].Message, "isohybrid") {

@@ -106,7 +106,7 @@ func (c *commit) continuations() error {
 func (c *commit) directories() error {
 	for _, d := range c.tree.dirs() {
 		if d.changed {
-			c.patches = append(c.patches, Patch{d.Extent.Sector + c.tree.Start, d.pack()})
+			c.patches = append(c.patches, Patch{d.Extent.Sector + c.tree.Start, d.pack(make([]byte, 0, d.Extent.Length))})
 			d.changed = false
 		}
 	}

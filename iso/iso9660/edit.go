@@ -50,7 +50,7 @@ func (t *Tree) Insert(d *Dir, f File) (*Entry, error) {
 		return t.compareIdentifiers(e.Identifier(), id)
 	})
 	d.Entries = slices.Insert(d.Entries, i, e)
-	d.changed = true
+	d.change()
 	return e, nil
 }
 
@@ -60,7 +60,7 @@ func (t *Tree) Replace(d *Dir, e *Entry, f File) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	d.changed = true
+	d.change()
 	f.Name = e.Name
 	return t.fill(e, slices.Clone(e.Identifier()), f)
 }
@@ -72,13 +72,19 @@ func (t *Tree) Remove(d *Dir, e *Entry) {
 		return
 	}
 	d.Entries = slices.Delete(d.Entries, i, i+1)
-	d.changed = true
+	d.change()
 	if e.Dir != nil {
 		t.dirsRemoved = true
 	}
 	if d.taken != nil {
 		delete(d.taken, string(e.Identifier()))
 	}
+}
+
+// change notes that the directory's records are not what the image holds any more.
+func (d *Dir) change() {
+	d.changed = true
+	d.byName.Store(nil)
 }
 
 func (f File) check() error {
@@ -151,10 +157,9 @@ func (t *Tree) newDir(f File, parent *Dir) *Dir {
 	return d
 }
 
-// pack lays the directory's records out: none crosses a sector's end
-// (ECMA-119 6.8.1.1).
-func (d *Dir) pack() []byte {
-	b := make([]byte, 0, d.Extent.Length)
+// pack appends the directory's records to an empty b, filled up to whole sectors:
+// none crosses a sector's end (ECMA-119 6.8.1.1).
+func (d *Dir) pack(b []byte) []byte {
 	d.eachRecord(func(r record) {
 		if room := SectorSize - len(b)%SectorSize; len(r) > room {
 			b = append(b, make([]byte, room)...)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"math"
+	"slices"
 )
 
 // maxPathTable bounds a path table in bytes: 65535 directories with the longest
@@ -53,13 +54,16 @@ func (e *LimitError) Error() string { return e.Message }
 // tree anew and compares them with the image, byte for byte. It is the proof
 // that the tree was understood well enough to be edited.
 func (t *Tree) CheckRegenerates(r io.ReaderAt) error {
+	var have, want []byte
 	for _, d := range t.dirs() {
-		want := make([]byte, Sectors(int64(d.Extent.Length))*SectorSize)
+		n := int(Sectors(int64(d.Extent.Length)) * SectorSize)
+		want = slices.Grow(want[:0], n)[:n]
 		at := t.at(d.Extent.Sector)
 		if err := readFull(r, want, at); err != nil {
 			return err
 		}
-		if i := mismatch(d.pack(), want); i >= 0 {
+		have = d.pack(have[:0])
+		if i := mismatch(have, want); i >= 0 {
 			return formatErrorf(at+Offset(i), "the %s directory is not packed as expected", t.Kind)
 		}
 	}

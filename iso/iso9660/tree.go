@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -75,6 +76,7 @@ type Dir struct {
 	capacity     uint32              // sectors that the directory owns at its place
 	changed      bool                // its records differ from what the image holds
 	taken        map[string]struct{} // identifiers in use, for Insert
+	byName       atomic.Pointer[map[string]*Entry]
 }
 
 // Entry is a file, symbolic link or directory as its parent directory lists it.
@@ -135,14 +137,36 @@ func (e *Entry) directory() *Dir {
 	return e.Dir
 }
 
-// Lookup returns the entry of that name, or nil.
+// largeDir is how many entries a directory has for which Lookup keeps an index.
+const largeDir = 100
+
+// Lookup returns the entry of that name, or nil. It can be called from several
+// goroutines as long as none edits the tree.
 func (d *Dir) Lookup(name string) *Entry {
+	if len(d.Entries) >= largeDir {
+		return d.index()[name]
+	}
 	for _, e := range d.Entries {
 		if e.Name == name && !e.hidden {
 			return e
 		}
 	}
 	return nil
+}
+
+// index returns the entries by name. Of two with the same name the first counts.
+func (d *Dir) index() map[string]*Entry {
+	if m := d.byName.Load(); m != nil {
+		return *m
+	}
+	m := make(map[string]*Entry, len(d.Entries))
+	for _, e := range slices.Backward(d.Entries) {
+		if !e.hidden {
+			m[e.Name] = e
+		}
+	}
+	d.byName.Store(&m)
+	return m
 }
 
 // treeReader reads one tree.
@@ -446,8 +470,7 @@ func (t *Tree) Clone() *Tree {
 }
 
 func (d *Dir) clone() *Dir {
-	c := *d
-	c.taken = nil
+	c := &Dir{Extent: d.Extent, self: d.self, parent: d.parent, capacity: d.capacity}
 	c.Entries = make([]*Entry, len(d.Entries))
 	for i, e := range d.Entries {
 		entry := *e
@@ -457,7 +480,7 @@ func (d *Dir) clone() *Dir {
 		entry.records = slices.Clone(e.records)
 		c.Entries[i] = &entry
 	}
-	return &c
+	return c
 }
 
 // Differ compares two trees of the same kind that may count from different
