@@ -47,7 +47,7 @@ exists is never overwritten.`,
 			v.Keys = keys
 			here := probe{os.DirFS("/")}
 			var password string
-			if isTerminal(w.stdin) && isTerminal(w.stderr) {
+			if isTerminal(w.stdin) {
 				if password, err = newInterview(w, here).fill(&v); err != nil {
 					return err
 				}
