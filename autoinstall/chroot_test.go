@@ -170,6 +170,11 @@ func TestLateCommandsInstall(t *testing.T) {
 			if release == "26.04" {
 				tg.run("useradd ops")
 			}
+			if release == "22.04" {
+				// What the installer had to trust: either way, by image.
+				tg.write("/etc/apt/trusted.gpg.d/gpustrap-ubuntu.asc", string(a.key))
+				tg.run("gpg --batch --dearmor -o /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d/gpustrap-ubuntu.asc && rm -rf /root/.gnupg")
+			}
 			seed := mustRender(t, in)
 			out, err := tg.install(seed, release)
 			if err != nil {
@@ -236,7 +241,7 @@ func checkInstalled(t *testing.T, tg *target, in Input) {
 		if text := tg.run("cat " + at); !strings.Contains(text, signedBy) {
 			t.Errorf("%s lacks %s:\n%s", at, signedBy, text)
 		}
-		keys := tg.run("gpg --batch --with-colons --show-keys /etc/apt/keyrings/gpustrap-" + name + ".gpg | grep -c ^pub")
+		keys := tg.run("gpg --homedir /tmp --batch --with-colons --show-keys /etc/apt/keyrings/gpustrap-" + name + ".gpg | grep -c ^pub")
 		if !strings.HasSuffix(keys, "1") {
 			t.Errorf("the keyring of %s holds %s keys", name, keys)
 		}
@@ -279,6 +284,7 @@ func checkInstalled(t *testing.T, tg *target, in Input) {
 			t.Errorf("unattended-upgrades may take %s:\n%s", name, blocked)
 		}
 	}
+	tg.run("! test -e /etc/apt/trusted.gpg.d/gpustrap-ubuntu.asc && ! test -s /etc/apt/trusted.gpg && ! test -e /root/.gnupg")
 	// Leftovers of the installer, and what must not have happened.
 	tg.run("! test -e /usr/sbin/policy-rc.d && ! test -e /nvidia-smi-was-run")
 	tg.run("! find /etc /usr/local -name '*.gpustrap-new' | grep .")

@@ -209,13 +209,14 @@ func appendNew(list []string, s string) []string {
 	return append(list, s)
 }
 
-// Keyrings that apt reads while the installer runs.
-const (
-	archiveKeyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
-	// installerKey is the name of an entry of apt.sources, which curtin makes a
-	// file of trusted.gpg.d of. repositories.sh takes it away again.
-	installerKey = "gpustrap-ubuntu"
-)
+// archiveKeyring is where Ubuntu keeps the keys of its archive.
+const archiveKeyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+
+// installerKey is the name of an entry of apt.sources that holds a key alone.
+// The installer of 22.04 trusts it for every repository: into a file of that
+// name in trusted.gpg.d, or, in the first images, through apt-key.
+// repositories.sh takes it away again.
+const installerKey = "gpustrap-ubuntu"
 
 // deb822 returns the repository as Ubuntu reads it from 24.04 on, the key in it.
 func (r repository) deb822() string {
@@ -234,15 +235,12 @@ func (r repository) deb822() string {
 		r.url, strings.Join(r.suites, " "), strings.Join(r.components, " "), signedBy)
 }
 
-// oneLine returns the repository as Ubuntu 22.04 reads it.
+// oneLine returns the repository as the installer of Ubuntu 22.04 reads it. It
+// names no keyring: which file the key comes to lie in differs between images.
 func (r repository) oneLine(arch string) string {
-	keyring := archiveKeyring
-	if r.keyData != nil {
-		keyring = "/etc/apt/trusted.gpg.d/" + installerKey + ".asc"
-	}
 	var out strings.Builder
 	for _, suite := range r.suites {
-		fmt.Fprintf(&out, "deb [arch=%s signed-by=%s] %s %s %s\n", arch, keyring, r.url, suite, strings.Join(r.components, " "))
+		fmt.Fprintf(&out, "deb [arch=%s] %s %s %s\n", arch, r.url, suite, strings.Join(r.components, " "))
 	}
 	return out.String()
 }

@@ -21,7 +21,7 @@ driver=
 engine=
 
 check_driver() {
-    local gpus count products
+    local gpus count products wanted=$((GPU_COUNT > 0 ? GPU_COUNT : 1))
     if [ -z "$GPU_PACKAGES" ]; then
         echo "no GPU is configured"
         return 2
@@ -40,8 +40,8 @@ check_driver() {
     fi
     count=$(grep -c '^GPU [0-9]' <<<"$gpus")
     products=$(sed -n 's/^GPU [0-9]*: \(.*\) (UUID.*/\1/p' <<<"$gpus" | sort -u | paste -s -d , -)
-    if [ "$count" -lt "$((GPU_COUNT > 0 ? GPU_COUNT : 1))" ]; then
-        echo "$count GPUs, and $((GPU_COUNT > 0 ? GPU_COUNT : 1)) are configured; see 'lspci -d 10de:'"
+    if [ "$count" -lt "$wanted" ]; then
+        echo "the driver sees $count of $wanted GPUs; see 'lspci -d 10de:' and 'journalctl -k -g NVRM'"
         return 1
     fi
     driver="$count x $products, driver $(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1)"
@@ -53,6 +53,10 @@ check_docker() {
     if [ "$DOCKER" != 1 ]; then
         echo "Docker is not configured"
         return 2
+    fi
+    if ! command -v docker >/dev/null; then
+        echo "docker is missing; run install.sh in /usr/local/lib/gpustrap again"
+        return 1
     fi
     if ! version=$(docker version --format '{{.Server.Version}}' 2>&1); then
         echo "Docker is not up: ${version##*$'\n'}; see 'systemctl status docker'"

@@ -37,9 +37,26 @@ func gpuReady(t *testing.T, env string, driver bool, tools map[string]string) (r
 	}
 	write("etc/machine.env", "MACHINE='a \"b\"'\nGPU_PACKAGES=''\nGPU_COUNT='0'\nDOCKER='0'\nTOOLKIT='0'\n"+env)
 	for name, text := range tools {
-		write("bin/"+name, "#!/bin/sh\n"+text)
+		write("bin/"+name, "#!/bin/sh\nPATH=/usr/bin:/bin\n"+text)
 	}
 	text, err := scripts.Read("gpu-ready.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The machine that tests may have tools of its own that the script asks for.
+	for _, tool := range []string{"cat", "mktemp", "grep", "sed", "sort", "paste", "head", "tr", "sleep", "rm", "id", "mkdir", "dirname"} {
+		path, err := exec.LookPath(tool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, "tools"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(dir, "tools", tool)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bash, err := exec.LookPath("bash")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,8 +65,8 @@ func gpuReady(t *testing.T, env string, driver bool, tools map[string]string) (r
 		write("version", "NVRM version: x")
 	}
 	script := write("gpu-ready.sh", strings.ReplaceAll(text, "/proc/driver/nvidia/version", version))
-	cmd := exec.Command("bash", "-u", script, "--json")
-	cmd.Env = append(os.Environ(), "PATH="+dir+"/bin:/usr/bin:/bin", "GPUSTRAP_ETC="+dir+"/etc", "GPU_READY_WAIT=0",
+	cmd := exec.Command(bash, "-u", script, "--json")
+	cmd.Env = append(os.Environ(), "PATH="+dir+"/bin:"+dir+"/tools", "GPUSTRAP_ETC="+dir+"/etc", "GPU_READY_WAIT=0",
 		"GPU_READY_RECEIPT="+dir+"/ready.json", "GPU_READY_MOTD="+dir+"/motd")
 	out, runErr := cmd.Output()
 	var r receipt
@@ -96,11 +113,12 @@ func TestGPUReady(t *testing.T) {
 		{"all is well", all, true, complete, "pass pass pass pass", "GPU-ready: 2 x NVIDIA H200, driver 580.159.04, Docker 29.6.1"},
 		{"nothing configured", "", false, nil, "n n n n", "GPU-ready: no GPU, no Docker"},
 		{"driver not loaded", all, false, complete, "fail pass pass pass", "NOT GPU-ready: the NVIDIA driver is not loaded"},
-		{"too few GPUs", all + "GPU_COUNT=8\n", true, complete, "fail pass pass pass", "NOT GPU-ready: 2 GPUs, and 8 are configured"},
+		{"too few GPUs", all + "GPU_COUNT=8\n", true, complete, "fail pass pass pass", "NOT GPU-ready: the driver sees 2 of 8 GPUs"},
 		{"nvidia-smi fails", all, true, with("nvidia-smi", "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18"),
 			"fail pass pass pass", "NOT GPU-ready: nvidia-smi: Failed to initialize NVML: Driver/library version mismatch"},
 		{"Docker down", all, true, with("docker", "echo 'Cannot connect to the \"Docker\" daemon' >&2; exit 1"),
 			"pass fail fail pass", `NOT GPU-ready: Docker is not up: Cannot connect to the "Docker" daemon`},
+		{"no Docker", all, true, map[string]string{"nvidia-smi": twoGPUs, "nvidia-ctk": ctk}, "pass fail fail pass", "NOT GPU-ready: docker is missing"},
 		{"no runtime", all, true, with("docker", "case $1 in version) echo 29.6.1 ;; info) echo runc ;; esac"),
 			"pass pass fail pass", "NOT GPU-ready: Docker has no runtime nvidia"},
 		{"no CDI", all, true, with("nvidia-ctk", "exit 1"), "pass pass pass fail", "NOT GPU-ready: the CDI specification has no nvidia.com/gpu=all"},

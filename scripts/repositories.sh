@@ -38,6 +38,11 @@ fetch_key() {
     esac
 }
 
+# primary_fingerprints prints those of gpg's list of keys.
+primary_fingerprints() {
+    awk -F: '$1 == "pub" { primary = 1 } $1 == "fpr" && primary { print $10; primary = 0 }'
+}
+
 # make_keyring NAME FINGERPRINT KEY: checks the key, then keeps it in a keyring
 # of its own, whose path is set in keyring.
 make_keyring() {
@@ -50,8 +55,7 @@ make_keyring() {
     fetch_key "$name" "$key"
     rm -rf "$home"
     mkdir -m 700 "$home"
-    found=$(gpg --homedir "$home" --batch --with-colons --show-keys "$work/key" |
-        awk -F: '$1 == "pub" { primary = 1 } $1 == "fpr" && primary { print $10; primary = 0 }') ||
+    found=$(gpg --homedir "$home" --batch --with-colons --show-keys "$work/key" | primary_fingerprints) ||
         fail "the key of the $name repository is not an OpenPGP key" "it came from $key"
     if ! grep -qxF "$fingerprint" <<<"$found"; then
         fail "the key of the $name repository has the fingerprint ${found//$'\n'/, }, not $fingerprint" \
@@ -112,6 +116,25 @@ retire_others() {
     done
 }
 
+# forget_installer_key FINGERPRINT: takes back what the installer of 22.04 had
+# to trust for every repository.
+forget_installer_key() {
+    local old=/etc/apt/trusted.gpg all others
+    local gpg=(gpg --homedir "$work" --no-default-keyring --keyring "$old" --batch --no-autostart)
+    drop_file /etc/apt/trusted.gpg.d/gpustrap-ubuntu.asc
+    [ -f "$old" ] || return 0
+    all=$("${gpg[@]}" --with-colons --list-keys | primary_fingerprints)
+    grep -qxF "$1" <<<"$all" || return 0
+    others=$(grep -vxF "$1" <<<"$all") || true
+    if [ -z "$others" ]; then
+        drop_file "$old"
+        return
+    fi
+    # shellcheck disable=SC2086 # a list
+    "${gpg[@]}" --export $others >"$work/others"
+    put_file "$work/others" "$old" 0644
+}
+
 # refresh NAME URL FILE: reads this repository's index alone, so that another
 # one's trouble is not taken for its own.
 refresh() {
@@ -131,8 +154,7 @@ add_repository() {
     *.sources) deb822 "$url" "$suites" "$components" "$keyring" | put "$file" 0644 ;;
     *) one_line "$url" "$suites" "$components" "$keyring" | put "$file" 0644 ;;
     esac
-    # The key that the installer of 22.04 had to trust for everything.
-    [ "$name" != ubuntu ] || drop_file /etc/apt/trusted.gpg.d/gpustrap-ubuntu.asc
+    [ "$name" != ubuntu ] || forget_installer_key "$fingerprint"
     refresh "$name" "$url" "$file"
 }
 

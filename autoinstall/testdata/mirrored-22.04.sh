@@ -124,8 +124,12 @@ mkdir -p "$work/etc/gpustrap/keys"
 cat >"$work/etc/gpustrap/keys/ubuntu.asc" <<'GPUSTRAP_END'
 -----BEGIN PGP PUBLIC KEY BLOCK-----
 
-mDMEZxample
-=abcd
+mDMEawRHqRYJKwYBBAHaRw8BAQdAUCv21tMHjPmCsK6IcWWD+sHJmkNcacMtqFPX
+ElhIBTy0ImdwdXN0cmFwIGZpeHR1cmUgPGZpeHR1cmVAZXhhbXBsZT6IkAQTFggA
+OBYhBJvwTDyndrKPMjddcZsTbMH9dpssBQJrBEepAhsDBQsJCAcCBhUKCQgLAgQW
+AgMBAh4BAheAAAoJEJsTbMH9dpssRloBAIM2X4sh18nCtFpJtFT7iBxETr2q970R
+jT1coikzgNovAP49ZUhqb8Kbaj4KNIRZxs5aw0RXgiMsvq1tsMg1+r+WBQ==
+=80sE
 -----END PGP PUBLIC KEY BLOCK-----
 GPUSTRAP_END
 chmod 0644 "$work/etc/gpustrap/keys/ubuntu.asc"
@@ -134,8 +138,12 @@ mkdir -p "$work/etc/gpustrap/keys"
 cat >"$work/etc/gpustrap/keys/docker.asc" <<'GPUSTRAP_END'
 -----BEGIN PGP PUBLIC KEY BLOCK-----
 
-mDMEZxample
-=abcd
+mDMEawRHqRYJKwYBBAHaRw8BAQdAUCv21tMHjPmCsK6IcWWD+sHJmkNcacMtqFPX
+ElhIBTy0ImdwdXN0cmFwIGZpeHR1cmUgPGZpeHR1cmVAZXhhbXBsZT6IkAQTFggA
+OBYhBJvwTDyndrKPMjddcZsTbMH9dpssBQJrBEepAhsDBQsJCAcCBhUKCQgLAgQW
+AgMBAh4BAheAAAoJEJsTbMH9dpssRloBAIM2X4sh18nCtFpJtFT7iBxETr2q970R
+jT1coikzgNovAP49ZUhqb8Kbaj4KNIRZxs5aw0RXgiMsvq1tsMg1+r+WBQ==
+=80sE
 -----END PGP PUBLIC KEY BLOCK-----
 GPUSTRAP_END
 chmod 0644 "$work/etc/gpustrap/keys/docker.asc"
@@ -144,8 +152,12 @@ mkdir -p "$work/etc/gpustrap/keys"
 cat >"$work/etc/gpustrap/keys/toolkit.asc" <<'GPUSTRAP_END'
 -----BEGIN PGP PUBLIC KEY BLOCK-----
 
-mDMEZxample
-=abcd
+mDMEawRHqRYJKwYBBAHaRw8BAQdAUCv21tMHjPmCsK6IcWWD+sHJmkNcacMtqFPX
+ElhIBTy0ImdwdXN0cmFwIGZpeHR1cmUgPGZpeHR1cmVAZXhhbXBsZT6IkAQTFggA
+OBYhBJvwTDyndrKPMjddcZsTbMH9dpssBQJrBEepAhsDBQsJCAcCBhUKCQgLAgQW
+AgMBAh4BAheAAAoJEJsTbMH9dpssRloBAIM2X4sh18nCtFpJtFT7iBxETr2q970R
+jT1coikzgNovAP49ZUhqb8Kbaj4KNIRZxs5aw0RXgiMsvq1tsMg1+r+WBQ==
+=80sE
 -----END PGP PUBLIC KEY BLOCK-----
 GPUSTRAP_END
 chmod 0644 "$work/etc/gpustrap/keys/toolkit.asc"
@@ -154,18 +166,22 @@ mkdir -p "$work/etc/gpustrap/keys"
 cat >"$work/etc/gpustrap/keys/cuda.asc" <<'GPUSTRAP_END'
 -----BEGIN PGP PUBLIC KEY BLOCK-----
 
-mDMEZxample
-=abcd
+mDMEawRHqRYJKwYBBAHaRw8BAQdAUCv21tMHjPmCsK6IcWWD+sHJmkNcacMtqFPX
+ElhIBTy0ImdwdXN0cmFwIGZpeHR1cmUgPGZpeHR1cmVAZXhhbXBsZT6IkAQTFggA
+OBYhBJvwTDyndrKPMjddcZsTbMH9dpssBQJrBEepAhsDBQsJCAcCBhUKCQgLAgQW
+AgMBAh4BAheAAAoJEJsTbMH9dpssRloBAIM2X4sh18nCtFpJtFT7iBxETr2q970R
+jT1coikzgNovAP49ZUhqb8Kbaj4KNIRZxs5aw0RXgiMsvq1tsMg1+r+WBQ==
+=80sE
 -----END PGP PUBLIC KEY BLOCK-----
 GPUSTRAP_END
 chmod 0644 "$work/etc/gpustrap/keys/cuda.asc"
 
 mkdir -p "$work/etc/gpustrap"
 cat >"$work/etc/gpustrap/repositories" <<'GPUSTRAP_END'
-ubuntu http://mirror.example/ubuntu noble-site main,universe,restricted,multiverse 0123456789ABCDEF0123456789ABCDEF01234567 keys/ubuntu.asc
-docker http://mirror.example/docker jammy stable 0123456789ABCDEF0123456789ABCDEF01234567 keys/docker.asc
-toolkit http://mirror.example/toolkit stable main 0123456789ABCDEF0123456789ABCDEF01234567 keys/toolkit.asc
-cuda http://mirror.example/cuda / - 0123456789ABCDEF0123456789ABCDEF01234567 keys/cuda.asc
+ubuntu http://mirror.example/ubuntu noble-site main,universe,restricted,multiverse 9BF04C3CA776B28F32375D719B136CC1FD769B2C keys/ubuntu.asc
+docker http://mirror.example/docker jammy stable 9BF04C3CA776B28F32375D719B136CC1FD769B2C keys/docker.asc
+toolkit http://mirror.example/toolkit stable main 9BF04C3CA776B28F32375D719B136CC1FD769B2C keys/toolkit.asc
+cuda http://mirror.example/cuda / - 9BF04C3CA776B28F32375D719B136CC1FD769B2C keys/cuda.asc
 GPUSTRAP_END
 chmod 0644 "$work/etc/gpustrap/repositories"
 
