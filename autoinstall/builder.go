@@ -44,7 +44,9 @@ func (b *builder) checkInput() {
 	if len(m.Users) == 0 {
 		b.complain("users", "the machine has no user", "nobody could log in")
 	}
-	if m.GPU != nil && (b.in.Stack == nil || len(b.in.Stack.Packages) == 0) {
+	if m.GPU != nil && m.GPU.Auto {
+		b.complain("gpu.auto", "a render needs to know the GPUs", "name them with gpu.model or gpu.pci")
+	} else if m.GPU != nil && (b.in.Stack == nil || len(b.in.Stack.Packages) == 0) {
 		b.complain("gpu", "no driver packages are worked out for these GPUs", "name them with gpu.model")
 	}
 	if n := m.Network; n != nil && len(n.Addresses) > 0 && n.Interface == "" && b.networkMAC() == "" {

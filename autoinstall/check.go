@@ -11,7 +11,7 @@ import (
 )
 
 // documentShape is the table of sections, made once.
-var documentShape = document()
+var documentShape = sections()
 
 // checker holds an autoinstall's nodes against the table of what the installer
 // of a release knows.

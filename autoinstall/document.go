@@ -5,7 +5,7 @@
 //
 // The autoinstall is a typed Document that is marshalled, never a text template.
 // Sections and their meaning: Ubuntu's autoinstall configuration reference
-// manual; what each release's installer knows stands in one table (knownSections).
+// manual; what each release's installer knows stands in one table (sections).
 package autoinstall
 
 // Document is what stands under autoinstall: in user-data. Its fields are the

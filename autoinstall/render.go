@@ -20,31 +20,25 @@ type Input struct {
 	Report  string     // URL that the installer posts its events to; empty: none
 }
 
-// Seed is the files of a NoCloud data source. NetworkConfig is nil: Subiquity's
-// network section configures the installer and the machine, and a second
-// configuration of the live system would only compete with it.
+// Seed is the files of a NoCloud data source. There is no network-config: the
+// autoinstall's network section configures the installer and the machine, and a
+// second configuration of the live system would only compete with it.
 type Seed struct {
-	UserData      []byte
-	MetaData      []byte
-	VendorData    []byte // empty: the file is there so that nobody waits for it
-	NetworkConfig []byte
+	UserData   []byte
+	MetaData   []byte
+	VendorData []byte // empty: the file is there so that nobody waits for it
 }
 
 // seedFile is the mode of a seed's files: they hold password hashes.
 const seedFile fs.FileMode = 0o600
 
-// FS returns the seed as files: user-data, meta-data, vendor-data, and
-// network-config where there is one.
+// FS returns the seed as files: user-data, meta-data and vendor-data.
 func (s Seed) FS() fs.FS {
-	files := fstest.MapFS{
+	return fstest.MapFS{
 		userDataName:  {Data: s.UserData, Mode: seedFile},
 		"meta-data":   {Data: s.MetaData, Mode: seedFile},
 		"vendor-data": {Data: s.VendorData, Mode: seedFile},
 	}
-	if s.NetworkConfig != nil {
-		files["network-config"] = &fstest.MapFile{Data: s.NetworkConfig, Mode: seedFile}
-	}
-	return files
 }
 
 // Renderer renders machines. It holds what is the same for all of them, made

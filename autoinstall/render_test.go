@@ -2,7 +2,6 @@ package autoinstall
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -150,22 +149,6 @@ func TestMetaDataFollowsTheSeed(t *testing.T) {
 	if id(changed) == first {
 		t.Error("the instance-id is the same for another seed")
 	}
-}
-
-func ExampleSeed_FS() {
-	seed := Seed{UserData: []byte("#cloud-config\n"), MetaData: []byte("instance-id: node01\n"), VendorData: []byte{}}
-	for _, name := range []string{"user-data", "meta-data", "vendor-data", "network-config"} {
-		f, err := seed.FS().Open(name)
-		fmt.Println(name, err == nil)
-		if err == nil {
-			_ = f.Close()
-		}
-	}
-	// Output:
-	// user-data true
-	// meta-data true
-	// vendor-data true
-	// network-config false
 }
 
 func compareDocuments(t *testing.T, got, want *Document) {

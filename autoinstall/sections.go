@@ -41,8 +41,6 @@ var (
 	object   = shape{kinds: isMapping, open: true}
 	objects  = shape{kinds: isList, items: &object}
 	commands = shape{kinds: isList, items: &shape{kinds: isText | isList, items: &text}}
-
-	cloudCommands = shape{kinds: isList, items: &shape{kinds: isText | isList, items: &text}}
 )
 
 func words(values ...string) shape { return shape{kinds: isText, values: values} }
@@ -55,11 +53,11 @@ func openMapping(fields ...field) shape {
 
 func list(item shape) shape { return shape{kinds: isList, items: &item} }
 
-// document is the table of what the installers know. Its sources are
+// sections is the table of what the installers know. Its sources are
 // Subiquity's JSON schemas and loaders at the tags 22.04.2 (the installer of
 // the first 22.04 images: later ones know more, and a seed must suit all),
 // 24.04.1 to 24.04.4.1 and 26.04.1, read 2026-11-23.
-func document() shape {
+func sections() shape {
 	return mapping(
 		field{name: "version", required: true, shape: integer},
 		field{name: "interactive-sections", since: "24.04", shape: texts},
@@ -256,7 +254,7 @@ func cloudConfigShape() shape {
 			field{name: "permissions", shape: text},
 			field{name: "content", shape: text},
 		))},
-		field{name: "runcmd", shape: cloudCommands},
+		field{name: "runcmd", shape: commands},
 		field{name: "power_state", shape: openMapping(field{name: "mode", required: true, shape: text})},
 	)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
@@ -115,6 +116,9 @@ func (b *builder) override(r repository, s config.Source) repository {
 		case r.components == nil:
 			r.components = []string{"main"}
 		}
+	}
+	if strings.ContainsFunc(s.URL, unicode.IsSpace) {
+		b.complain(at+".url", at+".url holds a space", "write %20 for it")
 	}
 	ownFingerprint := s.Fingerprint != "" && s.Fingerprint != r.fingerprint
 	if s.Fingerprint != "" {
