@@ -30,10 +30,18 @@ func NewArchive(arch string) *Archive {
 	return &Archive{Arch: arch, packages: map[string][]*Package{}, providers: map[string][]provider{}}
 }
 
-// Add reads an index, the text of a Packages file, into the archive. Packages of
+// AddIndex reads an index, the text of a Packages file, as that of a suite which
+// nothing vouches for: for archives that were checked by other means. Packages of
 // other architectures are left out. The errors are a *SyntaxError or name the
 // package.
-func (a *Archive) Add(suite *Suite, text string) error {
+func (a *Archive) AddIndex(source Source, suite, text string) error {
+	s := &Suite{Source: &source, Name: suite}
+	a.addSuite(s)
+	return a.add(s, text)
+}
+
+// add reads an index of a suite.
+func (a *Archive) add(suite *Suite, text string) error {
 	for stanza, err := range Stanzas(text) {
 		if err != nil {
 			return inSuite(err, suite)

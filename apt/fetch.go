@@ -81,7 +81,7 @@ func Fetch(ctx context.Context, sources []Source, o Options) (*Archive, error) {
 	for _, j := range jobs {
 		archive.addSuite(j.suite)
 		for _, text := range j.texts {
-			if err := archive.Add(j.suite, text); err != nil {
+			if err := archive.add(j.suite, text); err != nil {
 				return nil, &Error{Kind: ErrIndex, Summary: "cannot use the package index", Err: err}
 			}
 		}
