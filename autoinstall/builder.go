@@ -45,7 +45,9 @@ func (b *builder) checkInput() {
 		b.complain("users", "the machine has no user", "nobody could log in")
 	}
 	if m.GPU != nil && m.GPU.Auto {
-		b.complain("gpu.auto", "a render needs to know the GPUs", "name them with gpu.model or gpu.pci")
+		if b.in.Stack == nil || b.in.Stacks == nil {
+			b.complain("gpu.auto", "there is no table for the machine to choose by", "name the GPUs with gpu.model or gpu.pci")
+		}
 	} else if m.GPU != nil && (b.in.Stack == nil || len(b.in.Stack.Packages) == 0) {
 		b.complain("gpu", "no driver packages are worked out for these GPUs", "name them with gpu.model")
 	}
@@ -108,6 +110,9 @@ func (b *builder) dataFiles(steps []string) []file {
 			files = append(files, file{dataFolder + "/preferences", "0644", pins})
 		}
 	}
+	if b.in.Stacks != nil {
+		files = append(files, file{dataFolder + "/stacks", "0644", string(b.in.Stacks)})
+	}
 	if b.in.Machine.Docker != nil {
 		files = append(files, file{dataFolder + "/daemon.json", "0644", b.daemonJSON()})
 	}
@@ -143,6 +148,7 @@ func (b *builder) environment(steps []string) string {
 	if m.GPU != nil {
 		count = m.GPU.Count
 	}
+	set("GPU_AUTO", flag(b.in.Stacks != nil))
 	set("GPU_BRANCH", branch)
 	setList("GPU_PACKAGES", packages)
 	setList("GPU_COMPONENTS", components)

@@ -39,7 +39,7 @@ const (
 var filesOf = map[string][]string{
 	stepAccounts:     {"accounts.sh"},
 	stepRepositories: {"repositories.sh"},
-	stepDriver:       {"driver.sh"},
+	stepDriver:       {"driver.sh", "choose-stack.sh"},
 	stepDocker:       {"docker.sh"},
 	stepToolkit:      {"toolkit.sh"},
 	stepPackages:     {"packages.sh"},

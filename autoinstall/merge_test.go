@@ -138,7 +138,7 @@ func TestRenderRefuses(t *testing.T) {
 		{"unknown release", func(in *Input) { in.Machine.Ubuntu = "23.10" }, "ubuntu", "there is no render for Ubuntu 23.10"},
 		{"no users", func(in *Input) { in.Machine.Users = nil }, "users", "the machine has no user"},
 		{"no stack", func(in *Input) { in.Stack = nil }, "gpu", "no driver packages are worked out"},
-		{"chosen on the machine", func(in *Input) { in.Machine.GPU.Auto = true }, "gpu.auto", "a render needs to know the GPUs"},
+		{"chosen on the machine without a table", func(in *Input) { in.Machine.GPU.Auto = true }, "gpu.auto", "there is no table"},
 		{"space in a URL", func(in *Input) { in.Machine.Sources.Docker.URL = "http://m.example/a b" }, "sources.docker.url", "sources.docker.url holds a space"},
 		{"addresses for no interface", func(in *Input) {
 			in.Machine.Network, in.Machine.Match.MACs = hgx("24.04").Machine.Network, nil

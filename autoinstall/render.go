@@ -17,6 +17,7 @@ import (
 type Input struct {
 	Machine config.Machine
 	Stack   *gpu.Stack // nil: no driver is installed
+	Stacks  []byte     // with an automatic Stack: gpu's table, by which the machine chooses
 	Report  string     // URL that the installer posts its events to; empty: none
 }
 
