@@ -36,10 +36,15 @@ func (c *commit) place() error {
 }
 
 // address makes the records that lead to a directory and to its parent agree
-// with where they are.
+// with where they are. A second record that led to the directory itself, as
+// libisofs writes it for Joliet, goes on to.
 func (c *commit) address(d, parent *Dir) {
+	up := parent.Extent
+	if d.was.Length > 0 && d.parent.extent() == d.was {
+		up = d.Extent
+	}
 	d.set(&d.self, d.Extent)
-	d.set(&d.parent, parent.Extent)
+	d.set(&d.parent, up)
 	for _, e := range d.Entries {
 		if e.Dir != nil {
 			d.set(&e.records[0], e.Dir.Extent)

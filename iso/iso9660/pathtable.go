@@ -51,9 +51,13 @@ type LimitError struct{ Message string }
 func (e *LimitError) Error() string { return e.Message }
 
 // CheckRegenerates packs every directory and both path tables of an unedited
-// tree anew and compares them with the image, byte for byte. It is the proof
-// that the tree was understood well enough to be edited.
+// tree anew and compares them with the image, byte for byte, and checks that
+// every directory leads back to its parent. It is the proof that the tree was
+// understood well enough to be edited.
 func (t *Tree) CheckRegenerates(r io.ReaderAt) error {
+	if err := t.checkParents(t.Root, t.Root); err != nil {
+		return err
+	}
 	var have, want []byte
 	for _, d := range t.dirs() {
 		n := int(Sectors(int64(d.Extent.Length)) * SectorSize)
@@ -81,6 +85,24 @@ func (t *Tree) CheckRegenerates(r io.ReaderAt) error {
 		}
 		if i := mismatch(have, want); i >= 0 {
 			return formatErrorf(t.at(p.sector)+Offset(i), "the %s path table (type %s) does not list the directories in order", t.Kind, p.name)
+		}
+	}
+	return nil
+}
+
+// checkParents makes sure that the first two records of every directory lead to
+// itself and to its parent (ECMA-119 7.6.2). In the Joliet trees that libisofs
+// writes the second one leads to the directory itself.
+func (t *Tree) checkParents(d, parent *Dir) error {
+	up := d.parent.extent()
+	if d.self.extent() != d.Extent || up != parent.Extent && (t.Kind != Joliet || up != d.Extent) {
+		return formatErrorf(t.at(d.Extent.Sector), "the %s directory's first records do not lead to itself and to its parent", t.Kind)
+	}
+	for _, e := range d.Entries {
+		if e.Dir != nil {
+			if err := t.checkParents(e.Dir, d); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -73,6 +73,7 @@ type Dir struct {
 	Entries []*Entry
 
 	self, parent record
+	was          Extent              // Extent as read; zero for a new directory
 	capacity     uint32              // sectors that the directory owns at its place
 	changed      bool                // its records differ from what the image holds
 	taken        map[string]struct{} // identifiers in use, for Insert
@@ -286,7 +287,7 @@ func (tr *treeReader) dir(x Extent, isRoot bool) (*Dir, error) {
 	if err := readFull(tr.r, b, at); err != nil {
 		return nil, err
 	}
-	d := &Dir{Extent: x, capacity: uint32(length / SectorSize)}
+	d := &Dir{Extent: x, was: x, capacity: uint32(length / SectorSize)}
 	tr.seen[x.Sector] = d
 	records, err := splitRecords(b[:x.Length], at)
 	if err != nil {
@@ -470,7 +471,7 @@ func (t *Tree) Clone() *Tree {
 }
 
 func (d *Dir) clone() *Dir {
-	c := &Dir{Extent: d.Extent, self: d.self, parent: d.parent, capacity: d.capacity}
+	c := &Dir{Extent: d.Extent, was: d.was, self: d.self, parent: d.parent, capacity: d.capacity}
 	c.Entries = make([]*Entry, len(d.Entries))
 	for i, e := range d.Entries {
 		entry := *e

@@ -487,6 +487,47 @@ func TestSystemUse(t *testing.T) {
 	}
 }
 
+// TestOrder inserts entries in any order; records are to be sorted (ECMA-119 9.3),
+// and a directory that outgrew its place is to be found by all that lead to it.
+func TestOrder(t *testing.T) {
+	for _, kind := range []Kind{RockRidge, Joliet} {
+		d := newDisc()
+		d.dir(20, 20, dirEntry(d, "m", 21))
+		d.dir(21, 20, dirEntry(d, "n", 22))
+		d.dir(22, 21)
+		tree, _, err := d.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree = tree.Clone()
+		tree.Kind = kind
+		m := tree.Root.Lookup("m").Dir
+		for i := range 100 {
+			name := fmt.Sprintf("%d-%s", i*37%100, strings.Repeat("x", i%50))
+			if _, err := tree.Insert(m, File{Name: name, Mode: 0o444, Extents: []Extent{{}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := 1; i < len(m.Entries); i++ {
+			if a, b := m.Entries[i-1].Identifier(), m.Entries[i].Identifier(); tree.compareIdentifiers(a, b) >= 0 {
+				t.Errorf("%v: %q comes before %q", kind, a, b)
+			}
+		}
+		next := Sector(64)
+		_, err = tree.Commit(func(n uint32) (Sector, error) {
+			next += Sector(n)
+			return next - Sector(n), nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Extent.Sector < 64 || tree.Root.Entries[0].records[0].extent() != m.Extent ||
+			m.self.extent() != m.Extent || m.parent.extent() != tree.Root.Extent || m.Lookup("n").Dir.parent.extent() != m.Extent {
+			t.Errorf("%v: the moved directory is not found everywhere", kind)
+		}
+	}
+}
+
 func TestPathTable(t *testing.T) {
 	d := newDisc()
 	d.dir(20, 20, dirEntry(d, "a", 21), dirEntry(d, "b", 22))
