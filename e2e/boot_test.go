@@ -17,16 +17,17 @@ const publicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN+hwbPTE1FTIhLXOlSo6PajH
 // that other tests use too.
 const bootLimit = 8 * time.Minute
 
-// bootConfig is a machine whose boot menu does not wait for anybody.
-func bootConfig(release, arch string) string {
+// bootConfig is a machine with a disk of this serial number, whose boot menu
+// does not wait for anybody.
+func bootConfig(release, arch, disk string) string {
 	return fmt.Sprintf(`version: 1
 ubuntu: %q
 arch: %s
 hostname: matrix
 user: {name: ops, authorized_keys: [%q]}
-storage: {disk: {serial: DISK-OF-NO-MACHINE}}
+storage: {disk: {serial: %s}}
 boot: {confirm: none}
-`, release, arch, publicKey)
+`, release, arch, publicKey, disk)
 }
 
 // bootRow is a row of the boot matrix.
@@ -62,7 +63,7 @@ func TestBootMatrix(t *testing.T) {
 		if images[row.flavour] != "" {
 			continue
 		}
-		config := writeConfig(t, bootConfig(releaseOf(row.flavour), archOf(row.flavour)))
+		config := writeConfig(t, bootConfig(releaseOf(row.flavour), archOf(row.flavour), "DISK1"))
 		images[row.flavour], renders[row.flavour] = remaster(t, config, sampleMedium(t, row.flavour, "light"))
 	}
 	for _, row := range bootMatrix {
@@ -147,7 +148,7 @@ func TestCloudInitTakesTheSeed(t *testing.T) {
 		t.Skip("boots a virtual machine")
 	}
 	t.Parallel()
-	image, want := remaster(t, writeConfig(t, bootConfig("24.04", "amd64")), sampleMedium(t, "24.04", "full"))
+	image, want := remaster(t, writeConfig(t, bootConfig("24.04", "amd64", "DISK1")), sampleMedium(t, "24.04", "full"))
 	report := bootAndReport(t, vm.Config{
 		Medium: vm.Medium{Path: image, Bus: vm.USB}, MemoryMiB: 2048,
 		Family: "gpustrap-e2e cloud-init",
@@ -165,7 +166,7 @@ func TestBootMenu(t *testing.T) {
 		t.Skip("boots virtual machines")
 	}
 	medium := sampleMedium(t, "24.04", "light")
-	countdown := strings.Replace(bootConfig("24.04", "amd64"), "confirm: none", "confirm: countdown", 1)
+	countdown := strings.Replace(bootConfig("24.04", "amd64", "DISK1"), "confirm: none", "confirm: countdown", 1)
 	image, _ := remaster(t, writeConfig(t, countdown), medium)
 	tests := []struct {
 		name     string
@@ -183,7 +184,7 @@ func TestBootMenu(t *testing.T) {
 			m := start(t, vm.Config{
 				Firmware: test.firmware, Medium: vm.Medium{Path: image, Bus: vm.USB}, Family: "gpustrap-e2e",
 			})
-			if err := m.WaitFor(within(t, bootLimit), "ERASE disk SERIAL DISK-OF-NO-MACHINE and install matrix"); err != nil {
+			if err := m.WaitFor(within(t, bootLimit), "ERASE disk SERIAL DISK1 and install matrix"); err != nil {
 				t.Fatal(err)
 			}
 			if err := m.Press(within(t, time.Minute), test.keys...); err != nil {

@@ -95,6 +95,7 @@ ubuntu: "24.04"
 hostname: box
 user: {name: ops, authorized_keys: [%q]}
 storage: {layout: %s, disk: {serial: %s}}
+docker: false
 boot: {confirm: none}
 autoinstall:
   reporting: {test: {type: webhook, endpoint: %q}}

@@ -152,7 +152,7 @@ func TestForeignMediaAreRefused(t *testing.T) {
 		"20.04": "isohybrid", "riscv64": "riscv64", "multisession": "session",
 	} {
 		t.Run(flavour, func(t *testing.T) {
-			config := writeConfig(t, bootConfig("24.04", "amd64"))
+			config := writeConfig(t, bootConfig("24.04", "amd64", "DISK1"))
 			image := filepath.Join(t.TempDir(), "image.iso")
 			out, err := exec.Command(program.path, "remaster", "-c", config,
 				"--iso", sampleMedium(t, flavour, "light"), "-o", image).CombinedOutput()

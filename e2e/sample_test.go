@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -130,6 +131,9 @@ func remaster(t *testing.T, config, medium string) (image, userData string) {
 // software emulation more of them only wait for each other.
 var processors = make(chan struct{}, runtime.NumCPU())
 
+// encodedFile is a file on its way through the serial port.
+var encodedFile = regexp.MustCompile(`(?m)(^[A-Za-z0-9+/=]{60,}\r?\n)+`)
+
 // start boots a machine that ends with the test. When the test fails, it shows
 // the serial port and keeps what the screen showed, if the machine still runs.
 func start(t *testing.T, c vm.Config) *vm.VM {
@@ -151,7 +155,7 @@ func start(t *testing.T, c vm.Config) *vm.VM {
 		if !t.Failed() {
 			return
 		}
-		t.Logf("the serial port:\n%s", m.Serial())
+		t.Logf("the serial port:\n%s", encodedFile.ReplaceAllString(m.Serial(), "…\n"))
 		picture := filepath.Join(os.TempDir(), strings.ReplaceAll(t.Name(), "/", "-")+".png")
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
