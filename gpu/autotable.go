@@ -13,7 +13,8 @@ import (
 // finding refuses the request, the table is nil.
 //
 // Lines that start with # are comments. Every other line is a record of fields
-// separated by tabs; "-" stands for an empty field. The first field says what
+// separated by "|" (the table travels in YAML, where a tab would spoil the block
+// that a person can read); "-" stands for an empty field. The first field says what
 // the record is; records come in this order:
 //
 //	format  1
@@ -72,7 +73,7 @@ func record(b *bytes.Buffer, fields ...string) {
 			f = "-"
 		}
 		if i > 0 {
-			b.WriteByte('\t')
+			b.WriteByte('|')
 		}
 		b.WriteString(f)
 	}

@@ -28,12 +28,12 @@ func chooseByShell(t testing.TB, tables *Tables, req Request, machines ...[]stri
 	for _, ids := range machines {
 		fmt.Fprintln(&in, strings.Join(ids, " "))
 	}
-	cmd := exec.Command("sh", "-u", filepath.Join("testdata", "choose.sh"), path)
+	cmd := exec.Command("sh", "-u", filepath.Join("..", "scripts", "choose-stack.sh"), path)
 	cmd.Stdin = strings.NewReader(in.String())
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("choose.sh: %v\n%s", err, out)
+		t.Fatalf("choose-stack.sh: %v\n%s", err, out)
 	}
 	got := lines(string(out))
 	if len(got) != len(machines) {
@@ -181,7 +181,7 @@ func TestAutoTableIsPlain(t *testing.T) {
 		if strings.HasPrefix(line, "#") {
 			continue
 		}
-		fields := strings.Split(line, "\t")
+		fields := strings.Split(line, "|")
 		want := map[string]int{"format": 2, "stack": 8, "fabric": 7, "switch": 3, "gpu": 7}[fields[0]]
 		if len(fields) != want || slices.Contains(fields, "") || strings.ContainsAny(line, "'\"\\$`\r") {
 			t.Errorf("line %d: %q", i+1, line)

@@ -76,6 +76,23 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// TestAutomaticStack holds that a machine which chooses by itself gets the table.
+func TestAutomaticStack(t *testing.T) {
+	project := load(t, "version: 1\nubuntu: \"24.04\"\nuser: {name: ops, authorized_keys: [\""+key+"\"]}\ngpu: {auto: true}\n")
+	if rep := project.Validate(); rep.HasErrors() {
+		t.Fatal(rep.Err())
+	}
+	seed, rep := project.Render(&project.Machines[0])
+	if err := rep.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"format|1", "gpu|10de:2335|h200|", "GPU_AUTO='1'"} {
+		if !strings.Contains(string(seed.UserData), want) {
+			t.Errorf("the seed has no %s", want)
+		}
+	}
+}
+
 func TestSelect(t *testing.T) {
 	project := load(t, `version: 1
 ubuntu: "24.04"

@@ -29,6 +29,8 @@ type Project struct {
 type Machine struct {
 	config.Machine
 	Stack *gpu.Stack // nil: the machine gets no GPU stack
+
+	stacks []byte // with an automatic Stack: gpu's table, by which the machine chooses
 }
 
 // Load decodes, validates and resolves a configuration. Name is the file's name
@@ -61,9 +63,7 @@ func Load(name string, data []byte, readFile func(string) ([]byte, error)) (*Pro
 		m := &project.Machines[i]
 		m.Machine = fleet.Machines[i]
 		if judgeGPU {
-			var found report.Report
-			m.Stack, found = stacks.resolve(&m.Machine)
-			rep.Merge(found)
+			rep.Merge(stacks.resolve(m))
 		}
 		rep.Merge(checkKeys(&m.Machine))
 	}
@@ -169,5 +169,5 @@ func (p *Project) RenderScript(m *Machine) ([]byte, report.Report) {
 }
 
 func (m *Machine) input() autoinstall.Input {
-	return autoinstall.Input{Machine: m.Machine, Stack: m.Stack}
+	return autoinstall.Input{Machine: m.Machine, Stack: m.Stack, Stacks: m.stacks}
 }

@@ -17,6 +17,7 @@ type stackCache struct {
 
 type resolved struct {
 	stack    gpu.Stack
+	table    []byte // by which the machine chooses, when the request is auto
 	findings []gpu.Finding
 }
 
@@ -24,17 +25,20 @@ func newStackCache(tables *gpu.Tables) *stackCache {
 	return &stackCache{tables: tables, known: map[string]resolved{}}
 }
 
-// resolve returns the machine's Stack, or nil when it has no gpu section, and
+// resolve works out the machine's Stack, when it has a gpu section, and returns
 // the findings at the positions of the keys they speak of.
-func (c *stackCache) resolve(m *config.Machine) (*gpu.Stack, report.Report) {
+func (c *stackCache) resolve(m *Machine) report.Report {
 	if m.GPU == nil {
-		return nil, report.Report{}
+		return report.Report{}
 	}
-	request := gpuRequest(m)
+	request := gpuRequest(&m.Machine)
 	key := fmt.Sprintf("%#v", request)
 	r, ok := c.known[key]
 	if !ok {
 		r.stack, r.findings = c.tables.Resolve(request)
+		if request.Auto {
+			r.table, _ = c.tables.AutoTable(request) // Resolve has the same findings
+		}
 		c.known[key] = r
 	}
 	var rep report.Report
@@ -51,7 +55,8 @@ func (c *stackCache) resolve(m *config.Machine) (*gpu.Stack, report.Report) {
 			Severity: severity, Path: at, Pos: m.Origin(at), Summary: f.Summary, Detail: f.Detail,
 		})
 	}
-	return &r.stack, rep
+	m.Stack, m.stacks = &r.stack, r.table
+	return rep
 }
 
 // gpuRequest turns the file's gpu section into the resolver's terms.

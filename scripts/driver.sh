@@ -50,6 +50,41 @@ check_modules() {
     done
 }
 
+# nvidia_devices prints the PCI ids of the NVIDIA GPUs, and of the bridges that
+# the table knows as NVLink switches, once for each device.
+nvidia_devices() {
+    local device id
+    for device in "${GPUSTRAP_SYSFS:-/sys}"/bus/pci/devices/*; do
+        [ "$(cat "$device/vendor" 2>/dev/null)" = 0x10de ] || continue
+        id=10de:$(sed 's/^0x//' "$device/device")
+        case $(cat "$device/class") in
+        0x0300* | 0x0302*) echo "$id" ;;
+        0x0680*) ! grep -q "^switch|$id|" "$GPUSTRAP_ETC/stacks" || echo "$id" ;;
+        esac
+    done
+}
+
+# choose_stack works out the stack for the GPUs that are here and keeps it for
+# the steps that follow, and for the first boot.
+choose_stack() {
+    local devices branch flavour packages services modules setting
+    step "choose the driver by the GPUs in this machine"
+    devices=$(nvidia_devices | tr '\n' ' ')
+    IFS=$'\t' read -r branch flavour packages services modules _ \
+        < <(echo "$devices" | sh "$here/choose-stack.sh" "$GPUSTRAP_ETC/stacks")
+    if [ "$branch" = error ]; then
+        fail "no driver can be chosen for this machine: $flavour" \
+            "its NVIDIA devices are: ${devices:-none}; name the GPU with gpu.model or gpu.pci"
+    fi
+    say "  $devices: branch $branch, $flavour modules"
+    GPU_BRANCH=$branch GPU_PACKAGES=$packages
+    GPU_SERVICES=${services#-} GPU_MODULES=${modules#-}
+    for setting in GPU_BRANCH GPU_PACKAGES GPU_SERVICES GPU_MODULES; do
+        printf "%s='%s'\n" "$setting" "${!setting}"
+    done | put "$GPUSTRAP_ETC/stack.env" 0644
+}
+
+[ "$GPU_AUTO" = 0 ] || choose_stack
 install_packages
 
 step "keep nouveau out"

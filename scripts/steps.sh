@@ -20,6 +20,9 @@ export GPUSTRAP_DRY_RUN=${GPUSTRAP_DRY_RUN:-0}
 
 # shellcheck disable=SC1091 # rendered for each machine
 . "$GPUSTRAP_ETC/machine.env"
+# What the machine chose by its own GPUs comes after what was rendered for it.
+# shellcheck disable=SC1091 # written by driver.sh
+[ ! -e "$GPUSTRAP_ETC/stack.env" ] || . "$GPUSTRAP_ETC/stack.env"
 
 # Steps go to descriptor 8, everything else to the log. A script that another
 # one started finds both open.

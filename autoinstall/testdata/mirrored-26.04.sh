@@ -48,6 +48,12 @@ GPUSTRAP_END
 chmod 0755 "$work/usr/local/lib/gpustrap/driver.sh"
 
 mkdir -p "$work/usr/local/lib/gpustrap"
+cat >"$work/usr/local/lib/gpustrap/choose-stack.sh" <<'GPUSTRAP_END'
+<scripts/choose-stack.sh>
+GPUSTRAP_END
+chmod 0755 "$work/usr/local/lib/gpustrap/choose-stack.sh"
+
+mkdir -p "$work/usr/local/lib/gpustrap"
 cat >"$work/usr/local/lib/gpustrap/docker.sh" <<'GPUSTRAP_END'
 <scripts/docker.sh>
 GPUSTRAP_END
@@ -103,6 +109,7 @@ UBUNTU_RELEASE='26.04'
 UBUNTU_ARCH='amd64'
 STEPS='accounts repositories driver docker toolkit users upgrades ready'
 PACKAGES=''
+GPU_AUTO='0'
 GPU_BRANCH='580-server'
 GPU_PACKAGES='linux-modules-nvidia-580-server-open-generic nvidia-headless-no-dkms-580-server-open nvidia-utils-580-server'
 GPU_COMPONENTS='restricted'
