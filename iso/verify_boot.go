@@ -18,8 +18,10 @@ const (
 	// mediumMount is where the installer has the medium.
 	mediumMount = "/cdrom/"
 
-	argAutoinstall = "autoinstall"
-	argNoCloud     = "ds=nocloud"
+	// argNoCloud begins the kernel argument that names a seed. Whether the word
+	// autoinstall goes with it is the configuration's choice: without it the
+	// installer asks first.
+	argNoCloud = "ds=nocloud"
 )
 
 // menus checks the boot menus from both views, and what they lead to.
@@ -78,7 +80,6 @@ func (v *verifier) menuEntry(name string, e grubcfg.Entry, seeds map[string]bool
 			v.fault(CheckMenu, where, -1, "line %d: /%s is not there in %s", e.Line, p, strings.Join(missing, " and "))
 		}
 	}
-	named := false
 	for _, a := range e.Args {
 		if !strings.HasPrefix(a, argNoCloud) {
 			continue
@@ -88,13 +89,9 @@ func (v *verifier) menuEntry(name string, e grubcfg.Entry, seeds map[string]bool
 			v.fault(CheckMenu, where, -1, "line %d: the kernel sees %q, which names no place; in a GRUB menu the semicolon must be quoted", e.Line, a)
 			continue
 		}
-		named = true
 		if dir, ok := strings.CutPrefix(from, mediumMount); ok {
 			seeds[path.Clean(dir)] = true
 		}
-	}
-	if named && !slices.Contains(e.Args, argAutoinstall) {
-		v.fault(CheckMenu, where, -1, "line %d: a seed without the argument %q: the installer would stop and ask", e.Line, argAutoinstall)
 	}
 }
 
