@@ -160,8 +160,8 @@ func (m *mirror) deb(control string) string {
 		name, value, _ := strings.Cut(line, ":")
 		fields[name] = strings.TrimSpace(value)
 	}
-	doc := filepath.Join(folder, "usr/share/doc", fields["Package"])
-	for _, d := range []string{filepath.Join(folder, "DEBIAN"), doc} {
+	lib := filepath.Join(folder, "usr/lib", fields["Package"])
+	for _, d := range []string{filepath.Join(folder, "DEBIAN"), lib} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			m.t.Fatal(err)
 		}
@@ -170,7 +170,7 @@ func (m *mirror) deb(control string) string {
 	if err := os.WriteFile(filepath.Join(folder, "DEBIAN/control"), []byte(control), 0o644); err != nil {
 		m.t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(doc, "proof"), []byte(fields["Version"]+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(lib, "proof"), []byte(fields["Version"]+"\n"), 0o644); err != nil {
 		m.t.Fatal(err)
 	}
 	name := filepath.Join(m.t.TempDir(), "x.deb")

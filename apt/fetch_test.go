@@ -151,7 +151,7 @@ func TestSourceErrors(t *testing.T) {
 		"no suite":        func(s *apt.Source) { s.Suites = nil },
 		"no fingerprint":  func(s *apt.Source) { s.Fingerprints = nil },
 		"no key":          func(s *apt.Source) { s.Key = nil },
-		"has no compone": func(s *apt.Source) { s.Suites = []string{"x/"} },
+		"has no compone":  func(s *apt.Source) { s.Suites = []string{"x/"} },
 		"needs a compone": func(s *apt.Source) { s.Components = nil },
 		"leads out":       func(s *apt.Source) { s.Suites = []string{"../x"} },
 		"snapshot":        func(s *apt.Source) { s.Snapshot = "20261123T000000Z" },
