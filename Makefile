@@ -4,12 +4,13 @@
 # make test    all tests
 # See CONTRIBUTING.md for the others.
 
-GO       ?= $(if $(wildcard build/go/bin/go),build/go/bin/go,go)
+GO       ?= $(if $(wildcard build/go/bin/go),$(CURDIR)/build/go/bin/go,go)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 SCRIPTS   = $(shell git ls-files '*.sh' '.ci/run' | xargs grep -lE '^\#!.*\b(ba|da)?sh\b' 2>/dev/null)
 
+export GO
 export GOFLAGS ?= -buildvcs=false
 
 .PHONY: build demo test quick lint bench soak e2e docs tools clean
