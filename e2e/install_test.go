@@ -217,7 +217,7 @@ func checkEvents(t *testing.T, got *eventLog) {
 	}
 }
 
-var packageOrCommand = regexp.MustCompile(`install_[a-z0-9.+-]+|command_\d+`)
+var packageOrCommand = regexp.MustCompile(`postinstall/install_[^/]+|command_\d+`)
 
 // generalName is an event's type and name without the names of packages and the
 // numbers of commands.
