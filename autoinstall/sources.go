@@ -10,6 +10,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 
 	"github.com/gpustrap/gpustrap/config"
+	"github.com/gpustrap/gpustrap/keys"
 )
 
 // codenames are Ubuntu's names for its releases, as suites are called.
@@ -26,19 +27,16 @@ type repository struct {
 	keyData     []byte   // armored, for a key that the seed carries
 }
 
-// Vendors' repositories and the primary fingerprints of the keys that sign them.
+// Vendors' repositories. The fingerprints of the keys that sign them stand in keys.
 const (
-	dockerURL         = "https://download.docker.com/linux/ubuntu"
-	dockerKey         = "https://download.docker.com/linux/ubuntu/gpg"
-	dockerFingerprint = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+	dockerURL = "https://download.docker.com/linux/ubuntu"
+	dockerKey = "https://download.docker.com/linux/ubuntu/gpg"
 
-	toolkitURL         = "https://nvidia.github.io/libnvidia-container/stable/deb/" // + architecture
-	toolkitKey         = "https://nvidia.github.io/libnvidia-container/gpgkey"
-	toolkitFingerprint = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
+	toolkitURL = "https://nvidia.github.io/libnvidia-container/stable/deb/" // + architecture
+	toolkitKey = "https://nvidia.github.io/libnvidia-container/gpgkey"
 
-	cudaURL         = "https://developer.download.nvidia.com/compute/cuda/repos/"
-	cudaFingerprint = "EB693B3035CD5710E231E123A4B469963BF863CC" // ubuntu2204 and ubuntu2404
-	cudaKeyFile     = "3bf863cc.pub"
+	cudaURL     = "https://developer.download.nvidia.com/compute/cuda/repos/"
+	cudaKeyFile = "3bf863cc.pub"
 )
 
 // flat is the suite of a repository without suites.
@@ -60,13 +58,13 @@ func (b *builder) repositories() []repository {
 	if m.Docker != nil {
 		out = append(out, b.override(repository{
 			name: "docker", url: dockerURL, suites: []string{codenames[m.Ubuntu]}, components: []string{"stable"},
-			fingerprint: dockerFingerprint, key: dockerKey,
+			fingerprint: keys.DockerFingerprint, key: dockerKey,
 		}, m.Sources.Docker))
 	}
 	if m.Toolkit != nil {
 		out = append(out, b.override(repository{
 			name: "toolkit", url: toolkitURL + m.Arch, suites: []string{flat},
-			fingerprint: toolkitFingerprint, key: toolkitKey,
+			fingerprint: keys.NVIDIAToolkitFingerprint, key: toolkitKey,
 		}, m.Sources.Toolkit))
 	}
 	if b.in.Stack != nil && slices.Contains(b.in.Stack.Repositories, "cuda") {
@@ -81,7 +79,7 @@ func (b *builder) cuda() repository {
 	url := cudaURL + "ubuntu" + strings.ReplaceAll(m.Ubuntu, ".", "") + "/" + arch
 	r := repository{
 		name: "cuda", url: url, suites: []string{flat},
-		fingerprint: cudaFingerprint, key: url + "/" + cudaKeyFile,
+		fingerprint: keys.CUDAFingerprint, key: url + "/" + cudaKeyFile,
 	}
 	// No source for the key of the repository for 26.04 could be checked.
 	if m.Ubuntu >= "26.04" {
