@@ -143,7 +143,7 @@ func (s System) device(name string, graph *graph) Device {
 	if vendor := printable(s.word(dir, "device/vendor")); vendor != "" && vendor != "ATA" && !strings.HasPrefix(vendor, "0x") {
 		d.Model = strings.TrimSpace(vendor + " " + d.Model)
 	}
-	d.Serial = printable(cmp.Or(udev["ID_SERIAL_SHORT"], s.word(dir, "device/serial"), s.word(dir, "serial")))
+	d.Serial = printable(cmp.Or(udev["ID_SERIAL_SHORT"], s.word(dir, "device/serial"), s.word(dir, "serial"), s.usbSerial(dir)))
 	d.WWN = printable(cmp.Or(udev["ID_WWN"], s.word(dir, "device/wwid"), s.word(dir, "wwid")))
 	d.Backing = printable(s.word(dir, "loop/backing_file"))
 	if strings.HasPrefix(d.Backing, "/dev/") && !strings.HasPrefix(d.Backing, "/dev/shm/") {
@@ -235,6 +235,22 @@ func (s System) bus(name, dir string) Bus {
 		return BusSCSI
 	}
 	return BusUnknown
+}
+
+// usbSerial returns the serial number of the USB device that a block device hangs
+// on: the nearest folder above it in /sys/devices that has a USB vendor.
+func (s System) usbSerial(dir string) string {
+	target, err := fs.ReadLink(s.FS, dir)
+	if err != nil {
+		return ""
+	}
+	above := path.Join(path.Dir(dir), target)
+	for strings.HasPrefix(above, "sys/devices/") {
+		if above = path.Dir(above); s.exists(path.Join(above, "idVendor")) {
+			return s.word(above, "serial")
+		}
+	}
+	return ""
 }
 
 // content goes by udev's record and, without one, by the signature.

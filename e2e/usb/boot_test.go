@@ -1,0 +1,111 @@
+package usb
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gpustrap/gpustrap/e2e/oracle"
+	"github.com/gpustrap/gpustrap/e2e/vm"
+)
+
+const bootLimit = 8 * time.Minute
+
+// boot boots a device's file as a USB device and returns what the live system
+// found.
+func boot(t *testing.T, file string, firmware vm.Firmware, family string) vm.Report {
+	t.Helper()
+	oracle.Need(t, vm.Emulators["amd64"])
+	m, err := vm.Start(t.Context(), vm.Config{
+		Firmware: firmware, Medium: vm.Medium{Path: file, Bus: vm.USB}, MemoryMiB: 2048, Family: family,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := m.Wait(within(t, bootLimit)); err != nil {
+		t.Fatal(err)
+	}
+	return vm.ParseReport(m.Serial())
+}
+
+// TestWrittenDeviceBoots writes a medium from the stock ISO straight to a device
+// that is larger, and boots it as a USB device.
+func TestWrittenDeviceBoots(t *testing.T) {
+	needRoot(t)
+	oracle.Need(t, "sgdisk")
+	config := writeConfig(t)
+	device, file := newLoop(t, 1<<30+512)
+	run(t, program(t), "write", "--yes", "--allow-fixed", "-c", config, "--iso", sampleMedium(t, "light"), "first", device)
+	if out := run(t, "sgdisk", "-v", file); !strings.Contains(out, "No problems found") {
+		t.Error(out)
+	}
+	run(t, program(t), "verify", device)
+	want := userData(t, config, "first")
+	for _, firmware := range []vm.Firmware{vm.BIOS, vm.UEFI} {
+		t.Run(string(firmware), func(t *testing.T) {
+			report := boot(t, file, firmware, "gpustrap-e2e")
+			if report["cdrom"] != "/dev/sda1" {
+				t.Errorf("the medium was found on %q", report["cdrom"])
+			}
+			if report["seed/user-data"] != want {
+				t.Errorf("the seed on partition 1 is not the render:\n%s", report["seed/user-data"])
+			}
+			if args := strings.Fields(report["cmdline"]); !slices.Contains(args, "nopersistent") {
+				t.Errorf("started with %q", args)
+			}
+		})
+	}
+	// Back to the stock ISO, from the device.
+	restored := filepath.Join(scratch, "restored.iso")
+	run(t, program(t), "restore", device, "-o", restored)
+	run(t, "cmp", restored, sampleMedium(t, "light"))
+	_ = os.Remove(restored)
+}
+
+// TestSeedPartition writes a medium whose seed lies in a partition, gives it to
+// another machine, and lets a real cloud-init find that machine's seed.
+func TestSeedPartition(t *testing.T) {
+	needRoot(t)
+	oracle.Need(t, "sgdisk")
+	config := writeConfig(t)
+	device, file := newLoop(t, 2<<30)
+	run(t, program(t), "write", "--yes", "--allow-fixed", "-c", config, "--iso", sampleMedium(t, "full"), "--cidata", "first", device)
+	if out := run(t, "sgdisk", "-v", file); !strings.Contains(out, "No problems found") {
+		t.Error(out)
+	}
+	start := time.Now()
+	run(t, program(t), "seed", "--yes", "--allow-fixed", "-c", config, "--device", device, "second")
+	t.Logf("another machine's seed took %v", time.Since(start))
+	if out := run(t, "sgdisk", "-v", file); !strings.Contains(out, "No problems found") {
+		t.Error(out)
+	}
+	run(t, program(t), "verify", device)
+	report := boot(t, file, vm.UEFI, "gpustrap-e2e cloud-init")
+	if report["cdrom"] != "/dev/sda1" {
+		t.Errorf("the medium was found on %q", report["cdrom"])
+	}
+	if report["cloud-init/user-data"] != userData(t, config, "second") {
+		t.Errorf("cloud-init did not take the second machine's seed:\n%s", report["cloud-init/user-data"])
+	}
+	args := strings.Fields(report["cmdline"])
+	if !slices.Contains(args, "autoinstall") || slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "ds=") }) {
+		t.Errorf("started with %q", args)
+	}
+}
+
+// TestSeedNeedsPartition holds what seed --device says of a device without one.
+func TestSeedNeedsPartition(t *testing.T) {
+	needRoot(t)
+	config := writeConfig(t)
+	device, _ := newLoop(t, 512<<20)
+	run(t, program(t), "write", "--yes", "--allow-fixed", "-c", config, "--iso", sampleMedium(t, "light"), "first", device)
+	out, err := exec.Command(program(t), "seed", "--yes", "--allow-fixed", "-c", config, "--device", device, "second").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "has no partition for a NoCloud seed") || !strings.Contains(string(out), "--cidata") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
