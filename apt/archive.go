@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -154,6 +155,9 @@ func (a *Archive) addProvider(name string, p provider) {
 
 // Versions returns the versions of a package, the newest first.
 func (a *Archive) Versions(name string) []*Package { return a.packages[name] }
+
+// Names returns the names of all packages, sorted.
+func (a *Archive) Names() []string { return slices.Sorted(maps.Keys(a.packages)) }
 
 // Len is the number of package versions in the archive.
 func (a *Archive) Len() int { return len(a.all) }

@@ -143,17 +143,7 @@ func (f *fetcher) jobs(ctx context.Context, sources []Source) ([]*job, error) {
 			}
 			s.URL = f.SnapshotURL(s)
 		}
-		block := s.Key
-		if block == nil {
-			var err error
-			if block, err = f.document(ctx, s.KeyURL, maxKey); err != nil {
-				return nil, &Error{
-					Summary: fmt.Sprintf("cannot get the key of the %s repository", s.Name), Err: err,
-					Advice: "check the network and the proxy, or give the key in gpustrap.yaml: sources." + s.Name + ".key",
-				}
-			}
-		}
-		ring, err := s.ring(block)
+		ring, err := f.ring(ctx, &s)
 		if err != nil {
 			return nil, err
 		}
@@ -162,6 +152,24 @@ func (f *fetcher) jobs(ctx context.Context, sources []Source) ([]*job, error) {
 		}
 	}
 	return all, nil
+}
+
+// ring returns the source's keys, from where they are.
+func (f *fetcher) ring(ctx context.Context, s *Source) (*keys.Keyring, error) {
+	if s.Keyring != nil {
+		return s.Keyring, nil
+	}
+	block := s.Key
+	if block == nil {
+		var err error
+		if block, err = f.document(ctx, s.KeyURL, maxKey); err != nil {
+			return nil, &Error{
+				Summary: fmt.Sprintf("cannot get the key of the %s repository", s.Name), Err: err,
+				Advice: "check the network and the proxy, or give the key in gpustrap.yaml: sources." + s.Name + ".key",
+			}
+		}
+	}
+	return s.ring(block)
 }
 
 // Sizes that are taken at most, in bytes. Debian's largest Release file has 170 KB,

@@ -167,8 +167,8 @@ func TestSourceErrors(t *testing.T) {
 func TestKeyFromURLAndSnapshot(t *testing.T) {
 	m := newMirror(t)
 	m.publish("noble", oneStanza, form{})
-	for name, content := range map[string][]byte{"dists/noble/InRelease": nil, "dists/noble/main/binary-amd64/Packages": nil} {
-		content = m.files[name]
+	for _, name := range []string{"dists/noble/InRelease", "dists/noble/main/binary-amd64/Packages"} {
+		content := m.files[name]
 		delete(m.files, name)
 		m.put("20261123T000000Z/"+name, content)
 	}

@@ -22,6 +22,9 @@ type Class struct {
 	Sources []Source
 	Arch    string
 	Request Request
+	// Also are further requests of which the machine makes one instead, once it
+	// has seen its GPUs. The lock has what any of them takes.
+	Also []Request
 }
 
 // Lock is what gpustrap.lock holds: for each class of machines the exact packages,
@@ -39,6 +42,7 @@ type LockedClass struct {
 	Arch       string   `yaml:"arch"`
 	Sources    []string `yaml:"sources"` // as Source.describe has them
 	Asked      []string `yaml:"asked"`
+	OrAsked    []string `yaml:"or_asked,omitempty"` // each a list with blanks
 	Recommends bool     `yaml:"recommends"`
 	Pins       []string `yaml:"pins,omitempty"`
 	Packages   []string `yaml:"packages"` // keys of LockedPackage, by name
@@ -104,6 +108,9 @@ func (p Pin) describe() string {
 // head is what a class asks for, without what it gets.
 func (c *Class) head() LockedClass {
 	l := LockedClass{Name: c.Name, Arch: c.Arch, Asked: slices.Clone(c.Request.Packages), Recommends: c.Request.Recommends}
+	for _, r := range c.Also {
+		l.OrAsked = append(l.OrAsked, strings.Join(r.Packages, " "))
+	}
 	for _, s := range c.Sources {
 		l.Sources = append(l.Sources, s.describe())
 	}
@@ -118,42 +125,58 @@ func (c *Class) head() LockedClass {
 // SHA-256 yet: FetchPackages fills it in.
 func NewLock(classes []Class) (*Lock, error) {
 	l := &Lock{Format: lockFormat}
-	suites, packages := map[string]LockedSuite{}, map[string]*LockedPackage{}
+	w := locking{suites: map[string]LockedSuite{}, packages: map[string]*LockedPackage{}}
 	for _, c := range classes {
-		solution, err := c.Archive.Resolve(c.Request)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", c.Name, err)
-		}
 		locked := c.head()
-		for _, p := range solution.Install {
-			key := keyOf(p)
-			entry, err := lockPackage(p, solution.Needs(p))
+		for _, r := range append([]Request{c.Request}, c.Also...) {
+			solution, err := c.Archive.Resolve(r)
+			if err == nil {
+				err = w.add(&locked, solution)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.Name, err)
 			}
-			if have := packages[key]; have != nil {
-				if have.SHA256 != entry.SHA256 {
-					return nil, &Error{Kind: ErrIndex, Summary: fmt.Sprintf("%s has two different files: %s and %s", key, have.URL, entry.URL)}
-				}
-				entry.Needs = union(have.Needs, entry.Needs)
-			}
-			packages[key] = entry
-			locked.Packages = append(locked.Packages, key)
-			suites[p.Source.String()+" "+p.Source.Source.URL] = lockSuite(p.Source)
-		}
-		for _, p := range solution.Remove {
-			locked.Removed = append(locked.Removed, p.Name)
 		}
 		l.Classes = append(l.Classes, locked)
 	}
 	slices.SortFunc(l.Classes, func(a, b LockedClass) int { return cmp.Compare(a.Name, b.Name) })
-	for _, key := range slices.Sorted(maps.Keys(suites)) {
-		l.Suites = append(l.Suites, suites[key])
+	for _, key := range slices.Sorted(maps.Keys(w.suites)) {
+		l.Suites = append(l.Suites, w.suites[key])
 	}
-	for _, key := range slices.Sorted(maps.Keys(packages)) {
-		l.Packages = append(l.Packages, *packages[key])
+	for _, key := range slices.Sorted(maps.Keys(w.packages)) {
+		l.Packages = append(l.Packages, *w.packages[key])
 	}
 	return l, nil
+}
+
+// locking collects what the classes of a lock share.
+type locking struct {
+	suites   map[string]LockedSuite
+	packages map[string]*LockedPackage
+}
+
+// add takes a solution into a class.
+func (w *locking) add(c *LockedClass, solution *Solution) error {
+	for _, p := range solution.Install {
+		key := keyOf(p)
+		entry, err := lockPackage(p, solution.Needs(p))
+		if err != nil {
+			return err
+		}
+		if have := w.packages[key]; have != nil {
+			if have.SHA256 != entry.SHA256 {
+				return &Error{Kind: ErrIndex, Summary: fmt.Sprintf("%s has two different files: %s and %s", key, have.URL, entry.URL)}
+			}
+			entry.Needs = union(have.Needs, entry.Needs)
+		}
+		w.packages[key] = entry
+		c.Packages = union(c.Packages, []string{key})
+		w.suites[p.Source.String()+" "+p.Source.Source.URL] = lockSuite(p.Source)
+	}
+	for _, p := range solution.Remove {
+		c.Removed = union(c.Removed, []string{p.Name})
+	}
+	return nil
 }
 
 func union(a, b []string) []string {
@@ -305,6 +328,7 @@ func (l *Lock) Check(classes []Class) []string {
 		}
 		want := c.head()
 		all = append(all, changes(c.Name, "asks for", have.Asked, want.Asked)...)
+		all = append(all, changes(c.Name, "may ask for", have.OrAsked, want.OrAsked)...)
 		all = append(all, changes(c.Name, "uses the repository", have.Sources, want.Sources)...)
 		all = append(all, changes(c.Name, "pins", have.Pins, want.Pins)...)
 		if have.Recommends != want.Recommends {

@@ -176,6 +176,27 @@ func TestUpdateAndDiff(t *testing.T) {
 	}
 }
 
+// TestLockOfSeveral: a machine that chooses its driver itself has all that it may
+// choose.
+func TestLockOfSeveral(t *testing.T) {
+	c := class(t, "node01", "drv-580 1 | Conflicts: drv | Provides: drv | Depends: lib-580\nlib-580 1\ndrv-590 2 | Conflicts: drv | Provides: drv", "drv-580")
+	c.Also = []apt.Request{{Packages: []string{"drv-590"}}}
+	l := lock(t, c)
+	if got := strings.Join(l.Classes[0].Packages, " "); got != "drv-580=1:amd64 drv-590=2:amd64 lib-580=1:amd64" {
+		t.Errorf("the lock has %s", got)
+	}
+	if got := l.Check([]apt.Class{c}); len(got) > 0 {
+		t.Errorf("nothing changed: %q", got)
+	}
+	if one, err := l.Update([]apt.Class{c}, []string{"drv-590"}); err != nil || apt.Diff(l, one) != "" {
+		t.Errorf("%v", err)
+	}
+	c.Also = nil
+	if got := l.Check([]apt.Class{c}); len(got) != 1 || !strings.Contains(got[0], "no longer may ask for drv-590") {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestLockErrors(t *testing.T) {
 	c := class(t, "node01", offered, "nothing")
 	if _, err := apt.NewLock([]apt.Class{c}); !errors.Is(err, apt.ErrNoPackage) || !strings.HasPrefix(err.Error(), "node01: ") {

@@ -16,9 +16,10 @@ type Source struct {
 	Suites     []string
 	Components []string // none: a flat repository, whose suites end with "/"
 
-	Key          []byte   // public key, armored or binary; nil: fetched from KeyURL
-	KeyURL       string   // where the owner publishes the key
-	Fingerprints []string // of the primary keys that are accepted
+	Keyring      *keys.Keyring // keys that were checked already; nil: those of Key or KeyURL
+	Key          []byte        // public key, armored or binary; nil: fetched from KeyURL
+	KeyURL       string        // where the owner publishes the key
+	Fingerprints []string      // of the primary keys that Key and KeyURL may hold, and no others
 
 	// Priority is that of the source's versions, as in apt_preferences(5); 0 is
 	// 500, or what the Release file asks for.
@@ -59,9 +60,9 @@ func (s *Source) check() error {
 		return complain("%q is no web address", s.URL)
 	case len(s.Suites) == 0:
 		return complain("it names no suite")
-	case len(s.Fingerprints) == 0:
+	case s.Keyring == nil && len(s.Fingerprints) == 0:
 		return complain("it has no fingerprint that its key is checked against")
-	case s.Key == nil && s.KeyURL == "":
+	case s.Keyring == nil && s.Key == nil && s.KeyURL == "":
 		return complain("it has no key")
 	}
 	for _, suite := range s.Suites {

@@ -49,7 +49,11 @@ func (l *Lock) Update(classes []Class, names []string) (*Lock, error) {
 				pins = append(pins, Pin{Packages: []string{name}, Version: version, Priority: 1001})
 			}
 		}
-		c.Request.Pins = append(pins, c.Request.Pins...)
+		c.Request.Pins = append(slices.Clone(pins), c.Request.Pins...)
+		c.Also = slices.Clone(c.Also)
+		for j := range c.Also {
+			c.Also[j].Pins = append(slices.Clone(pins), c.Also[j].Pins...)
+		}
 	}
 	out, err := NewLock(pinned)
 	if err != nil {
