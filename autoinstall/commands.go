@@ -48,8 +48,14 @@ var filesOf = map[string][]string{
 	stepReady:        {"ready.sh", "gpu-ready.sh", "gpu-ready.service"},
 }
 
-// scriptSet is the scripts' text by file name.
-type scriptSet map[string]string
+// script is a script's text and the command that puts it where it runs.
+type script struct {
+	text    string
+	command string
+}
+
+// scriptSet is the scripts by file name.
+type scriptSet map[string]script
 
 func readScripts() (scriptSet, error) {
 	set := scriptSet{}
@@ -65,7 +71,12 @@ func readScripts() (scriptSet, error) {
 		if err := fitsHeredoc(text); err != nil {
 			return nil, fmt.Errorf("cannot carry the script %s: %w", name, err)
 		}
-		set[name] = text
+		set[name] = script{text: text}
+		command := targetCommand(set.file(name))
+		if name == chooseDisk || name == growRoot {
+			command = writeCommand("", file{path.Join(liveFolder, name), "0755", text})
+		}
+		set[name] = script{text, command}
 	}
 	return set, nil
 }
@@ -77,49 +88,34 @@ type file struct {
 	content string
 }
 
-// scriptFiles returns the scripts of some steps.
-func (s scriptSet) scriptFiles(steps []string) []file {
-	names := []string{"steps.sh", "install.sh"}
+// names returns the files that some steps take.
+func (s scriptSet) names(steps []string) []string {
+	out := []string{"steps.sh", "install.sh"}
 	for _, step := range steps {
-		names = append(names, filesOf[step]...)
-	}
-	out := make([]file, len(names))
-	for i, name := range names {
-		out[i] = s.scriptFile(name)
+		out = append(out, filesOf[step]...)
 	}
 	return out
 }
 
-func (s scriptSet) scriptFile(name string) file {
+// files returns the same with their content.
+func (s scriptSet) files(steps []string) []file {
+	var out []file
+	for _, name := range s.names(steps) {
+		out = append(out, s.file(name))
+	}
+	return out
+}
+
+func (s scriptSet) file(name string) file {
 	mode := "0644"
-	if strings.HasPrefix(s[name], "#!") {
+	if strings.HasPrefix(s[name].text, "#!") {
 		mode = "0755"
 	}
-	return file{path.Join(scriptFolder, name), mode, s[name]}
-}
-
-// commands returns every command that is the same for all machines.
-func (s scriptSet) commands() []string {
-	var out []string
-	for name := range s {
-		switch name {
-		case chooseDisk, growRoot:
-			out = append(out, s.liveCommand(name))
-		default:
-			out = append(out, targetCommand(s.scriptFile(name)))
-		}
-	}
-	slices.Sort(out)
-	return out
+	return file{path.Join(scriptFolder, name), mode, s[name].text}
 }
 
 // liveFolder is where scripts lie that run in the live system.
 const liveFolder = "/run/gpustrap"
-
-// liveCommand puts a script into the live system.
-func (s scriptSet) liveCommand(name string) string {
-	return writeCommand("", file{path.Join(liveFolder, name), "0755", s[name]})
-}
 
 // targetCommand puts a file into the system that is being installed.
 // TARGET_MOUNT_POINT is set by the installer.

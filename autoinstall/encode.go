@@ -97,46 +97,87 @@ type encoded struct {
 	rest           *Document
 }
 
-// encode writes the document. The command lists come after all other sections,
-// item by item, which gives the same bytes as marshalling the whole.
+// encode writes the document. What is proven is set between the items of the
+// command lists, which come after all other sections; that gives the same bytes
+// as marshalling the whole.
 func (p *provenCommands) encode(doc *Document) (encoded, error) {
 	rest := *doc
-	rest.EarlyCommands, rest.LateCommands, rest.ErrorCommands = nil, nil, nil
+	lists := []struct {
+		name     string
+		commands []Command
+		rest     *[]Command
+		items    [][]byte // of rest, as they were marshalled
+	}{
+		{name: "early-commands", commands: doc.EarlyCommands, rest: &rest.EarlyCommands},
+		{name: "late-commands", commands: doc.LateCommands, rest: &rest.LateCommands},
+		{name: "error-commands", commands: doc.ErrorCommands, rest: &rest.ErrorCommands},
+	}
+	size := len(header)
+	proven := map[string][]byte{}
+	for _, list := range lists {
+		*list.rest = nil
+		for _, c := range list.commands {
+			if item := p.get(c); item != nil {
+				proven[c.Shell] = item
+				size += len(item)
+			} else {
+				*list.rest = append(*list.rest, c)
+			}
+		}
+	}
 	data, err := marshal(userData{&rest})
 	if err != nil {
 		return encoded{}, err
 	}
-	e := encoded{whole: append([]byte(header), data...), varying: append([]byte(header), data...), rest: &rest}
-	for _, list := range []struct {
-		name     string
-		commands []Command
-		rest     *[]Command
-	}{
-		{"early-commands", doc.EarlyCommands, &rest.EarlyCommands},
-		{"late-commands", doc.LateCommands, &rest.LateCommands},
-		{"error-commands", doc.ErrorCommands, &rest.ErrorCommands},
-	} {
-		if len(list.commands) == 0 {
+	sections := data
+	for i := len(lists) - 1; i >= 0; i-- {
+		if len(*lists[i].rest) == 0 {
 			continue
 		}
-		key := "  " + list.name + ":\n"
-		e.whole = append(e.whole, key...)
+		before, list, ok := bytes.Cut(sections, []byte("\n  "+lists[i].name+":\n"))
+		if lists[i].items = splitItems(list); !ok || len(lists[i].items) != len(*lists[i].rest) {
+			return encoded{}, fmt.Errorf("cannot find the %s in what was written", lists[i].name)
+		}
+		sections = sections[:len(before)+1]
+	}
+	whole := make([]byte, 0, size+len(data)+64)
+	whole = append(append(whole, header...), sections...)
+	for _, list := range lists {
+		if len(list.commands) > 0 {
+			whole = append(whole, "  "+list.name+":\n"...)
+		}
 		for _, c := range list.commands {
-			if item := p.get(c); item != nil {
-				e.whole = append(e.whole, item...)
-				continue
+			item, ok := proven[c.Shell]
+			if !ok || c.Args != nil {
+				item, list.items = list.items[0], list.items[1:]
 			}
-			item, err := marshalCommand(c)
-			if err != nil {
-				return encoded{}, err
-			}
-			if *list.rest == nil {
-				e.varying = append(e.varying, key...)
-			}
-			*list.rest = append(*list.rest, c)
-			e.whole = append(e.whole, item...)
-			e.varying = append(e.varying, item...)
+			whole = append(whole, item...)
 		}
 	}
-	return e, nil
+	return encoded{whole: whole, varying: append([]byte(header), data...), rest: &rest}, nil
+}
+
+// splitItems cuts a list of a section into its items: each begins with a dash
+// two levels in, and everything else in it is set deeper or empty.
+func splitItems(list []byte) [][]byte {
+	var starts []int
+	for at := 0; at < len(list); {
+		if bytes.HasPrefix(list[at:], []byte("    - ")) {
+			starts = append(starts, at)
+		}
+		end := bytes.IndexByte(list[at:], '\n')
+		if end < 0 {
+			break
+		}
+		at += end + 1
+	}
+	items := make([][]byte, len(starts))
+	for i, start := range starts {
+		end := len(list)
+		if i+1 < len(starts) {
+			end = starts[i+1]
+		}
+		items[i] = list[start:end]
+	}
+	return items
 }

@@ -230,18 +230,21 @@ func (b *builder) commands(doc *Document) {
 		*list = append(*list, Command{Shell: templates.ShellCommand(command...)})
 	}
 	if !ownStorage {
-		doc.EarlyCommands = append(doc.EarlyCommands, Command{Shell: b.scripts.liveCommand(chooseDisk)})
+		doc.EarlyCommands = append(doc.EarlyCommands, Command{Shell: b.scripts[chooseDisk].command})
 		run(&doc.EarlyCommands, append([]string{"bash", liveFolder + "/" + chooseDisk}, diskRule(m.Storage.Disk)...)...)
 	}
 	if m.Ubuntu == "22.04" && m.Storage.Layout == "lvm" && !ownStorage {
-		doc.LateCommands = append(doc.LateCommands, Command{Shell: b.scripts.liveCommand(growRoot)})
+		doc.LateCommands = append(doc.LateCommands, Command{Shell: b.scripts[growRoot].command})
 		run(&doc.LateCommands, "sh", liveFolder+"/"+growRoot)
 	}
 	steps := b.steps()
 	if len(steps) == 0 {
 		return
 	}
-	for _, f := range append(b.scripts.scriptFiles(steps), b.dataFiles(steps)...) {
+	for _, name := range b.scripts.names(steps) {
+		doc.LateCommands = append(doc.LateCommands, Command{Shell: b.scripts[name].command})
+	}
+	for _, f := range b.dataFiles(steps) {
 		command := targetCommand(f)
 		doc.LateCommands = append(doc.LateCommands, Command{Shell: command})
 		if f.path != environmentFile {
@@ -249,4 +252,5 @@ func (b *builder) commands(doc *Document) {
 		}
 	}
 	run(&doc.LateCommands, "curtin", "in-target", "--", "bash", scriptFolder+"/install.sh", "--installer")
+	b.shared = append(b.shared, doc.LateCommands[len(doc.LateCommands)-1].Shell)
 }

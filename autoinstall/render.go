@@ -3,6 +3,7 @@ package autoinstall
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"reflect"
@@ -56,8 +57,8 @@ func NewRenderer() (*Renderer, error) {
 		return nil, err
 	}
 	r := &Renderer{scripts: set}
-	for _, command := range set.commands() {
-		if err := r.proven.add(command); err != nil {
+	for _, s := range set {
+		if err := r.proven.add(s.command); err != nil {
 			return nil, err
 		}
 	}
@@ -119,9 +120,11 @@ func (r *Renderer) document(in *Input) (*Document, report.Report) {
 // after the machine, in DHCP and DNS too, before there is one.
 func metaData(in *Input, userData []byte) ([]byte, error) {
 	sum := sha256.Sum256(userData)
-	return marshal(struct {
-		InstanceID string `yaml:"instance-id"`
-	}{in.Machine.Name + "-" + hex.EncodeToString(sum[:8])})
+	id, err := json.Marshal(in.Machine.Name + "-" + hex.EncodeToString(sum[:8])) // JSON is YAML too
+	if err != nil {
+		return nil, fmt.Errorf("cannot write the meta-data: %w", err)
+	}
+	return fmt.Appendf(nil, "instance-id: %s\n", id), nil
 }
 
 // maxCommand is the longest command, in bytes: the kernel takes at most 128 KiB

@@ -48,7 +48,7 @@ func elide(t *testing.T, r *Renderer, data []byte) []byte {
 	text := string(data)
 	for name, content := range r.scripts {
 		for _, indent := range []string{"", "      "} {
-			text = strings.ReplaceAll(text, indented(content, indent), indent+"<scripts/"+name+">\n")
+			text = strings.ReplaceAll(text, indented(content.text, indent), indent+"<scripts/"+name+">\n")
 		}
 	}
 	if strings.Contains(text, "set -eu -o pipefail") {

@@ -120,7 +120,6 @@ func TestChooseDisk(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
-			t.Parallel()
 			match, out, err := chooseDisk(t, c.args...)
 			if match != c.disk || (err == nil) != (c.disk != "") || !strings.Contains(out, c.says) {
 				t.Errorf("chose %q, error %v, said\n%s", match, err, out)

@@ -126,7 +126,6 @@ func TestGPUReady(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			r, _ := gpuReady(t, c.env, c.driver, c.tools)
 			var results []string
 			for _, check := range r.Checks {
