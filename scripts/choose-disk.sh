@@ -22,7 +22,7 @@ medium() {
     for mount in /cdrom /isodevice /run/live/medium; do
         source=$(findmnt -n -o SOURCE --target "$mount" 2>/dev/null) || continue
         [ -b "$source" ] || continue
-        lsblk -nso KNAME "$source"
+        lsblk -nslo KNAME "$source"
     done
 }
 

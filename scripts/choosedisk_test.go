@@ -32,7 +32,7 @@ case ${0##*/} in
 lsblk)
     for last; do :; done
     case " $* " in
-    *" -nso "*) printf 'sdc1\nsdc\n' ;;
+    *" -nslo "*) printf 'sdc1\nsdc\n' ;;
     *" KNAME,TYPE "*) cut -d' ' -f1,2 "$MACHINE" ;;
     *)
         set -- $* && row=$(table "${last##*/}")
