@@ -118,11 +118,10 @@ ubuntu: "24.04"
 profiles:
   stick:
     user: {name: ops, authorized_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN+hwbPTE1FTIhLXOlSo6PajH/I25701ouGSNfW6dK5j ops@example.com"]}
-    storage: {disk: {serial: DISK-OF-NO-MACHINE}}
     boot: {confirm: none}
 machines:
-  - {name: first, profile: stick}
-  - {name: second, profile: stick}
+  - {name: first, profile: stick, match: {mac: "52:54:00:00:00:01"}, storage: {disk: {serial: DISK-OF-NO-MACHINE}}}
+  - {name: second, profile: stick, match: {mac: "52:54:00:00:00:02"}, storage: {disk: {serial: DISK-OF-NO-OTHER}}}
 `
 
 func writeConfig(t *testing.T) string {
