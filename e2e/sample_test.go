@@ -149,8 +149,11 @@ func start(t *testing.T, c vm.Config) *vm.VM {
 		<-processors
 		t.Fatal(err)
 	}
+	go func() {
+		<-m.Done()
+		<-processors
+	}()
 	t.Cleanup(func() {
-		defer func() { <-processors }()
 		defer m.Close()
 		if !t.Failed() {
 			return

@@ -161,6 +161,9 @@ func (m *VM) WaitFor(ctx context.Context, text string) error {
 	return nil
 }
 
+// Done is closed when the machine has ended.
+func (m *VM) Done() <-chan struct{} { return m.done }
+
 // Wait waits until the machine has powered itself off, or has restarted if its
 // Config does not let it.
 func (m *VM) Wait(ctx context.Context) error {
