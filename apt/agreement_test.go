@@ -181,6 +181,11 @@ func TestAgreement(t *testing.T) {
 		{"nvidia-driver"}, {"nvidia-open-kernel-dkms"}, {"docker.io"}, {"linux-image-amd64", "linux-headers-amd64"},
 		{"nvidia-driver", "docker.io", "linux-image-amd64", "linux-headers-amd64"},
 	}
+	// Some collide, some only look as if they did.
+	pairs := [][]string{
+		{"docker.io", "podman-docker"}, {"exim4-daemon-light", "postfix"}, {"systemd-sysv", "sysvinit-core"},
+		{"nvidia-kernel-dkms", "nvidia-open-kernel-dkms"}, {"apache2", "libapache2-mod-php", "nginx"},
+	}
 	for i, suite := range []string{"bookworm", "trixie"} {
 		t.Run(suite, func(t *testing.T) {
 			t.Parallel()
@@ -190,6 +195,9 @@ func TestAgreement(t *testing.T) {
 				for _, recommends := range []bool{false, true} {
 					s.compare(a, apt.Request{Packages: packages, Recommends: recommends})
 				}
+			}
+			for _, packages := range pairs {
+				s.compare(a, apt.Request{Packages: packages})
 			}
 			names := a.Names()
 			choose := rand.New(rand.NewSource(int64(i + 1)))

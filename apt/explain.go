@@ -169,7 +169,11 @@ func (x *explainer) collision() string {
 			for _, r := range c.alternatives {
 				for _, hit := range x.found(m.n.name, r, true, candidateVersion) {
 					if other := x.of[hit]; other != nil {
-						return fmt.Sprintf("%s %s %s, and %s is there", m.label(), c.kind.verb(), c, other.label())
+						end := "is there"
+						if hit.name != r.Name {
+							end = "provides it"
+						}
+						return fmt.Sprintf("%s %s %s, and %s %s", m.label(), c.kind.verb(), c, other.label(), end)
 					}
 				}
 			}

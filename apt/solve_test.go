@@ -118,6 +118,7 @@ func TestResolve(t *testing.T) {
 		{name: "unless a pin wants it", offers: "a 1", installed: "a 2", ask: "a", pins: []apt.Pin{{Packages: []string{"a"}, Version: "1", Priority: 1001}}, want: "a=1"},
 		{name: "two that exclude each other", offers: "docker-ce 29 | Conflicts: docker.io\nnv-docker 1 | Depends: docker.io\ndocker.io 26\nz 1", ask: "docker-ce nv-docker z", want: "!cannot install docker-ce and nv-docker together: docker-ce 29 (asked for) conflicts with docker.io, and docker.io 26 (needed by nv-docker) is there"},
 		{name: "two that want different versions", offers: "a 1 | Depends: lib (= 1)\nb 1 | Depends: lib (= 2)\nlib 1\nlib 2", ask: "a b", want: "!cannot install a: a 1 (asked for) needs lib (= 1), and lib 2 is to be installed (the newest)"},
+		{name: "two that provide the same", offers: "exim 1 | Provides: mta | Conflicts: mta\npostfix 2 | Provides: mta", ask: "exim postfix", want: "!exim 1 (asked for) conflicts with mta, and postfix 2 (asked for) provides it"},
 		{name: "a need that nothing has", offers: "a 1 | Depends: b\nb 1 | Depends: gone (>= 3)", ask: "a", want: "!b 1 (needed by a) needs gone (>= 3), which no repository has"},
 	}
 	for _, tt := range tests {
