@@ -12,7 +12,7 @@ runs=${RUNS:-5}
 
 cleanup() {
 	leave_filesystem
-	mountpoint -q "$work/ram" && umount "$work/ram"
+	! mountpoint -q "$work/ram" || umount "$work/ram"
 	rm -rf "$work"
 }
 trap cleanup EXIT
@@ -28,45 +28,43 @@ enter_filesystem() {
 }
 
 leave_filesystem() {
-	mountpoint -q "$work/disk" && umount "$work/disk"
+	! mountpoint -q "$work/disk" || umount "$work/disk"
 	rm -f "$work/ram/disk.img"
 }
 
 now() { date +%s.%N; }
 
-# measure NAME COMMAND...: runs the command $runs times, prints the median of
-# the wall time in seconds and the largest resident set in MiB, and keeps the
-# median in $median.
-measure() {
-	local name=$1 times=() rss=0 start
-	shift
-	for _ in $(seq "$runs"); do
-		sync
-		start=$(now)
-		/usr/bin/time -o "$work/time" -f %M "$@" >"$work/out" 2>&1 || { cat "$work/out"; exit 1; }
-		times+=("$(echo "$(now) - $start" | bc)")
-		rss=$(printf '%s\n' "$rss" "$(tail -n 1 "$work/time")" | sort -n | tail -n 1)
+# race NAME COMMAND [NAME COMMAND...]: runs the shell commands in turn, $runs
+# times over, so that a busy moment meets all of them; prints the median wall
+# time and the largest resident set of each, and keeps the medians in medians.
+race() {
+	local names=() commands=() i
+	while [ $# -gt 0 ]; do
+		names+=("$1")
+		commands+=("$2")
+		shift 2
 	done
-	median=$(printf '%s\n' "${times[@]}" | sort -n | sed -n "$(((runs + 1) / 2))p")
-	printf '| %s | %.2f s | %s MiB |\n' "$name" "$median" "$((rss / 1024))"
-}
-
-ratio() { printf '  ratio %s: %s\n' "$1" "$(echo "scale=3; $2 / $3" | bc)"; }
-
-table() { printf '\n%s\n\n| what | median of %s | peak memory |\n| --- | --- | --- |\n' "$1" "$runs"; }
-
-remaster_beside_cp() { # folder
-	local dir=$1 iso=$1/base.iso
-	cat "$iso" >/dev/null
-	measure "cp --reflink=never and sync -f" sh -c "rm -f '$dir/cp.iso'; cp --reflink=never '$iso' '$dir/cp.iso' && sync -f '$dir/cp.iso'"
-	local cp=$median
-	rm -f "$dir/cp.iso"
-	measure "gpustrap remaster" "$gpustrap" remaster -c "$top/examples/workstation.yaml" --iso "$iso" -o "$dir/out.iso"
-	local ours=$median
+	rm -f "$work"/race.*
+	for _ in $(seq "$runs"); do
+		for i in "${!names[@]}"; do
+			sync
+			/usr/bin/time -o "$work/time" -f '%e %M' sh -c "${commands[i]}" >"$work/out" 2>&1 || { cat "$work/out"; exit 1; }
+			tail -n 1 "$work/time" >>"$work/race.$i"
+		done
+	done
+	printf '\n| what | median of %s | peak memory |\n| --- | --- | --- |\n' "$runs"
+	medians=()
+	for i in "${!names[@]}"; do
+		medians+=("$(cut -d ' ' -f 1 "$work/race.$i" | sort -n | sed -n "$(((runs + 1) / 2))p")")
+		printf '| %s | %s s | %s MiB |\n' "${names[i]}" "${medians[i]}" \
+			"$(($(cut -d ' ' -f 2 "$work/race.$i" | sort -n | tail -n 1) / 1024))"
+	done
 	printf '\n'
-	ratio "remaster / cp" "$ours" "$cp"
-	remastered=$ours
 }
+
+ratio() { printf '  %s: %s\n' "$1" "$(echo "scale=3; $2 / $3" | bc)"; }
+
+heading() { printf '\n## %s\n' "$1"; }
 
 [ "$(id -u)" = 0 ] || { echo "bench: run as root, to mount file systems" >&2; exit 1; }
 printf 'machine: %s cores, %s MiB, kernel %s\n' "$(nproc)" \
@@ -75,25 +73,32 @@ printf 'machine: %s cores, %s MiB, kernel %s\n' "$(nproc)" \
 medium=$cache/bench-$size.iso
 "$here/medium/make-medium.sh" --flavour 24.04 --size "$size" -o "$medium"
 
-table "Remaster the $size medium, no reflinks (ext4)"
+remaster="$gpustrap remaster -c $top/examples/workstation.yaml --iso $work/disk/base.iso"
+copy="rm -f $work/disk/cp.iso; cp --reflink=never $work/disk/base.iso $work/disk/cp.iso && sync -f $work/disk/cp.iso"
+"$gpustrap" render -c "$top/examples/workstation.yaml" -o "$work/seed"
+
+heading "Remaster the $size medium, no reflinks (ext4)"
 enter_filesystem mkfs.ext4 -q -F
 cp "$medium" "$work/disk/base.iso"
-remaster_beside_cp "$work/disk"
-ours=$remastered
-"$gpustrap" remaster -c "$top/examples/workstation.yaml" --iso "$work/disk/base.iso" -o "$work/disk/again.iso" 2>/dev/null
-cmp "$work/disk/out.iso" "$work/disk/again.iso" && printf '  two runs, one image: sha256 %s…\n' "$(sha256sum <"$work/disk/out.iso" | cut -c 1-16)"
+race "gpustrap remaster" "rm -f $work/disk/cp.iso; $remaster -o $work/disk/out.iso" "cp and sync -f" "rm -f $work/disk/out.iso; $copy"
+ratio "remaster / cp" "${medians[0]}" "${medians[1]}"
+rm -f "$work/disk/cp.iso"
+race "gpustrap remaster" "rm -f $work/disk/xo.iso; $remaster -o $work/disk/out.iso" \
+	"xorriso -indev -outdev -boot_image any replay" "rm -f $work/disk/out.iso; xorriso -indev $work/disk/base.iso -outdev $work/disk/xo.iso -boot_image any replay -map $work/seed /nocloud && sync -f $work/disk/xo.iso"
+ratio "xorriso / remaster" "${medians[1]}" "${medians[0]}"
+rm -f "$work/disk/xo.iso"
+$remaster -o "$work/disk/out.iso" 2>/dev/null
+sum=$(sha256sum <"$work/disk/out.iso")
+$remaster -o "$work/disk/out.iso" 2>/dev/null
+[ "$sum" = "$(sha256sum <"$work/disk/out.iso")" ] && printf '  two runs, one SHA-256: %s…\n' "$(echo "$sum" | cut -c 1-16)"
 printf '  bytes not shared with the base: %s\n' "$("$gpustrap" inspect --json "$work/disk/out.iso" | jq '[.changes[].length] | add')"
-rm -f "$work/disk/again.iso" "$work/disk/out.iso"
-"$gpustrap" render -c "$top/examples/workstation.yaml" -o "$work/seed"
-printf '\n| what | median of %s | peak memory |\n| --- | --- | --- |\n' "$runs"
-measure "xorriso -indev -outdev -boot_image any replay" sh -c "rm -f '$work/disk/xo.iso'; xorriso -indev '$work/disk/base.iso' -outdev '$work/disk/xo.iso' -boot_image any replay -map '$work/seed' /nocloud && sync -f '$work/disk/xo.iso'"
-ratio "xorriso / remaster" "$median" "$ours"
 leave_filesystem
 
-table "Remaster the $size medium, with reflinks (xfs)"
+heading "Remaster the $size medium, with reflinks (xfs)"
 enter_filesystem mkfs.xfs -q -m reflink=1
 cp "$medium" "$work/disk/base.iso"
-remaster_beside_cp "$work/disk"
+race "gpustrap remaster" "rm -f $work/disk/cp.iso; $remaster -o $work/disk/out.iso" "cp --reflink=never and sync -f" "$copy"
+ratio "remaster / cp" "${medians[0]}" "${medians[1]}"
 leave_filesystem
 
 machines=10000
@@ -116,8 +121,8 @@ fleet=$work/fleet.yaml
 	done
 } >"$fleet"
 runs=3
-table "A file with $machines machines"
-measure "gpustrap check" "$gpustrap" check -c "$fleet"
-measure "gpustrap render -o (new folder)" sh -c "rm -rf '$work/fleet'; '$gpustrap' render -c '$fleet' -o '$work/fleet'"
-measure "gpustrap render -o (nothing changed)" "$gpustrap" render -c "$fleet" -o "$work/fleet"
-printf '\n  user-data of one machine: %s bytes\n' "$(stat -c %s "$work/fleet/node00000/user-data")"
+heading "A file with $machines machines"
+race "gpustrap check" "$gpustrap check -c $fleet" \
+	"gpustrap render -o (new folder)" "rm -rf $work/fleet; $gpustrap render -c $fleet -o $work/fleet" \
+	"gpustrap render -o (nothing changed)" "$gpustrap render -c $fleet -o $work/fleet"
+printf '  user-data of one machine: %s bytes\n' "$(stat -c %s "$work/fleet/node00000/user-data")"

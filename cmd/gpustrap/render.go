@@ -110,31 +110,23 @@ func printOne(w *world, cmd *cobra.Command, project *plan.Project, form form, ar
 	return err
 }
 
-// writeAll renders the machines side by side and writes those that have a
-// complete render; nothing is written when any of them has an error.
+// writeAll renders and writes the machines side by side. Nothing is written when
+// any of them could not be rendered.
 func writeAll(w *world, cmd *cobra.Command, project *plan.Project, form form, machines []*plan.Machine, out string) error {
-	folders := make([]fs.FS, len(machines))
-	reports := make([]report.Report, len(machines))
+	if _, err := rendered(w, cmd, machines, project.Validate()); err != nil {
+		return err
+	}
+	counts := make([]int, len(machines))
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, m := range machines {
 		group.Go(func() error {
-			folders[i], reports[i] = form.render(project, m)
-			return nil
-		})
-	}
-	_ = group.Wait() // the functions return no error
-	var rep report.Report
-	for _, r := range reports {
-		rep.Merge(r)
-	}
-	if _, err := rendered(w, cmd, folders, rep); err != nil {
-		return err
-	}
-	counts := make([]int, len(machines))
-	for i, m := range machines {
-		group.Go(func() (err error) {
-			counts[i], err = plan.WriteFolder(filepath.Join(out, m.Name), folders[i])
+			files, rep := form.render(project, m)
+			if err := rep.Err(); err != nil {
+				return err
+			}
+			var err error
+			counts[i], err = plan.WriteFolder(filepath.Join(out, m.Name), files)
 			return err
 		})
 	}
