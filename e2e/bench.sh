@@ -89,6 +89,7 @@ ratio "xorriso / remaster" "${medians[1]}" "${medians[0]}"
 rm -f "$work/disk/xo.iso"
 $remaster -o "$work/disk/out.iso" 2>/dev/null
 sum=$(sha256sum <"$work/disk/out.iso")
+rm -f "$work/disk/out.iso"
 $remaster -o "$work/disk/out.iso" 2>/dev/null
 [ "$sum" = "$(sha256sum <"$work/disk/out.iso")" ] && printf '  two runs, one SHA-256: %s…\n' "$(echo "$sum" | cut -c 1-16)"
 printf '  bytes not shared with the base: %s\n' "$("$gpustrap" inspect --json "$work/disk/out.iso" | jq '[.changes[].length] | add')"
@@ -121,8 +122,11 @@ fleet=$work/fleet.yaml
 	done
 } >"$fleet"
 runs=3
-heading "A file with $machines machines"
+heading "A file with $machines machines (ext4)"
+enter_filesystem mkfs.ext4 -q -F
+"$gpustrap" render -c "$fleet" -o "$work/disk/fleet"
 race "gpustrap check" "$gpustrap check -c $fleet" \
-	"gpustrap render -o (new folder)" "rm -rf $work/fleet; $gpustrap render -c $fleet -o $work/fleet" \
-	"gpustrap render -o (nothing changed)" "$gpustrap render -c $fleet -o $work/fleet"
-printf '  user-data of one machine: %s bytes\n' "$(stat -c %s "$work/fleet/node00000/user-data")"
+	"gpustrap render -o (new folder)" "$gpustrap render -c $fleet -o $work/disk/fleet-\$\$" \
+	"gpustrap render -o (nothing changed)" "$gpustrap render -c $fleet -o $work/disk/fleet"
+printf '  user-data of one machine: %s bytes\n' "$(stat -c %s "$work/disk/fleet/node00000/user-data")"
+leave_filesystem
