@@ -191,29 +191,24 @@ func checkEvents(t *testing.T, got *eventLog) {
 		}
 		name := generalName(e)
 		known[name] = true
-		if e.Level == "INFO" || strings.Contains(e.Description, "executing curtin") || strings.Contains(e.Name, "Shutdown/shutdown") {
+		// The network is no section of the stand-in's live system, and these
+		// machines power off where the recorded one restarted.
+		ours := !strings.Contains(e.Name, "Network/") && !strings.Contains(e.Name, "Shutdown/shutdown")
+		if ours && (e.Level == "INFO" || strings.Contains(e.Description, "executing curtin")) {
 			milestones = append(milestones, name+" "+e.Description)
 		}
 	}
-	next := 0
 	for _, e := range got.events {
 		name := generalName(e)
 		if !known[name] && !strings.Contains(name, "subiquity/Early/run") {
 			t.Errorf("the stand-in posted an event that Subiquity does not know: %s", name)
 		}
-		if next < len(milestones) && name+" "+e.Description == milestones[next] {
-			next++
+		if len(milestones) > 0 && name+" "+e.Description == milestones[0] {
+			milestones = milestones[1:]
 		}
 	}
-	// The network is no section of the stand-in's live system, and this machine
-	// powers off.
-	for next < len(milestones) {
-		if strings.Contains(milestones[next], "Network/") || strings.Contains(milestones[next], "Shutdown/shutdown") {
-			next++
-			continue
-		}
-		t.Errorf("of Subiquity's milestones the stand-in missed, or posted out of order: %s", milestones[next])
-		return
+	if len(milestones) > 0 {
+		t.Errorf("of Subiquity's milestones the stand-in missed, or posted out of order: %s", milestones[0])
 	}
 }
 
