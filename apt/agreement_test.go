@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -79,6 +80,7 @@ func (s *stock) write(name, text string) {
 func (s *stock) command(args ...string) *exec.Cmd {
 	cmd := exec.Command("apt-get", args...)
 	cmd.Env = append(os.Environ(), "APT_CONFIG="+filepath.Join(s.folder, "apt.conf"), "LC_ALL=C")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal, as in machine.run
 	return cmd
 }
 

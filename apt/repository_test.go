@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -222,8 +223,12 @@ func (m *machine) write(name, text string) {
 
 // run runs a command in the system, in a network namespace with nothing in it.
 func (m *machine) run(command string) (string, error) {
-	out, err := exec.Command("unshare", "--net", "../autoinstall/testdata/chroot/enter", m.base, m.folder,
-		"sh", "-c", `exec chroot "$TARGET_MOUNT_POINT" env LC_ALL=C DEBIAN_FRONTEND=noninteractive sh -c "$1"`, "sh", command).CombinedOutput()
+	cmd := exec.Command("unshare", "--net", "../autoinstall/testdata/chroot/enter", m.base, m.folder,
+		"sh", "-c", `exec chroot "$TARGET_MOUNT_POINT" env LC_ALL=C DEBIAN_FRONTEND=noninteractive sh -c "$1"`, "sh", command)
+	// apt asks the terminal things, and would be stopped where the tests run in
+	// the background.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
