@@ -13,7 +13,7 @@ packages="
 	busybox-static cpio kmod xz-utils zstd squashfs-tools
 	xorriso genisoimage isolinux syslinux-common mtools dosfstools
 	fdisk gdisk util-linux xfsprogs btrfs-progs
-	grub-common grub-emu grub-pc-bin gnupg bc time
+	grub-common grub-emu grub-pc-bin gnupg graphviz bc time
 	qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64
 	cloud-init whois jq shellcheck
 "
