@@ -23,7 +23,8 @@ def run(words):
         return _finish("no autoinstall was found: Ubuntu's installer would ask now", "poweroff")
     document = {}
     try:
-        document = _load(reporter)
+        document = autoinstall.read()
+        document = _load(reporter, document)
         disk, layout, policy = _apply(reporter, document)
         _confirm()
         _install(reporter, document, (disk, layout, policy), words)
@@ -44,10 +45,9 @@ def _finish(how, mode):
     return mode
 
 
-def _load(reporter):
-    """Reads the autoinstall, runs early-commands and reads it again, as they
-    may have changed it."""
-    document = autoinstall.read()
+def _load(reporter, document):
+    """Takes the sections that come before all others from the autoinstall, runs
+    its early-commands and reads it again, as they may have changed it."""
     reporter.configure(document.get("reporting"))
     with reporter.step("Error/load_autoinstall_data"):
         pass
