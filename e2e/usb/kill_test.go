@@ -29,9 +29,12 @@ func TestKilled(t *testing.T) {
 	device, file := newLoop(t, deviceSize)
 	args := []string{"write", "--yes", "--allow-fixed", image, device}
 	run(t, gpustrap, args...) // brings the image into memory
-	start := time.Now()
-	run(t, gpustrap, args...)
-	whole := time.Since(start)
+	var whole time.Duration
+	for range 3 {
+		start := time.Now()
+		run(t, gpustrap, args...)
+		whole = max(whole, time.Since(start))
+	}
 	done := readHead(t, file, head)
 
 	// What is there before is a medium that boots, and another one.
