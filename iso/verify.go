@@ -22,6 +22,7 @@ const (
 	CheckFiles      = "checksums"       // md5sum.txt
 	CheckMenu       = "boot menu"       // GRUB's menus and the kernel arguments in them
 	CheckSeed       = "seed"            // what the kernel arguments lead the installer to
+	CheckBase       = "base image"      // every byte that was not meant to change
 )
 
 // Fault is one thing wrong with an image.
@@ -56,7 +57,8 @@ func (f Fault) String() string {
 // VerifyOptions are options of Verify.
 type VerifyOptions struct {
 	// Base is the image that the one to verify was made from, when it is at hand:
-	// it tells a wrong line that its md5sum.txt had already from damage.
+	// it tells a wrong line that its md5sum.txt had already from damage, and every
+	// byte that Restore would give back must be its.
 	Base *Image
 	// Progress is called now and then with the bytes checked and those to check.
 	Progress func(done, total int64)
@@ -97,8 +99,38 @@ func Verify(ctx context.Context, r io.ReaderAt, size int64, o VerifyOptions) ([]
 	if err := v.baseFaults(); err != nil {
 		return nil, err
 	}
-	err = v.checksums()
+	if err := v.checksums(); err != nil {
+		return nil, err
+	}
+	err = v.againstBase()
 	return v.faults, err
+}
+
+// againstBase compares what the image was made from, read through the image's
+// restore record, with the base that the caller has. It finds what no checksum
+// covers: boot images, directories, the space between files.
+func (v *verifier) againstBase() error {
+	if v.given == nil {
+		return nil
+	}
+	was := v.im
+	if v.base != nil {
+		was = v.base
+	}
+	changes, err := Compare(v.given, was)
+	if err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if err := v.ctx.Err(); err != nil {
+			return err
+		}
+		v.faults = append(v.faults, Fault{
+			Check: CheckBase, Where: c.Meaning, Offset: c.Offset,
+			Message: fmt.Sprintf("%d bytes are not those of the base image", c.Length),
+		})
+	}
+	return nil
 }
 
 // metadata makes the checks that read little.
@@ -263,6 +295,9 @@ func (v *verifier) partitions() error {
 // bootImages checks what the boot catalogue leads to.
 func (v *verifier) bootImages() error {
 	im := v.im
+	if err := v.bootCode(); err != nil {
+		return err
+	}
 	for i, e := range im.catalog.Entries {
 		at := int64(iso9660.Sector(e.Start).Offset())
 		if i == im.parts.espEntry {
@@ -290,6 +325,29 @@ func (v *verifier) bootImages() error {
 			v.fault(CheckBoot, name, at+8, "its boot information table is not about this image")
 		case info.Checksum != eltorito.ImageChecksum(image):
 			v.fault(CheckBoot, name, at+8, "the checksum in its boot information table is wrong")
+		}
+	}
+	return nil
+}
+
+// bootCode holds the MBR's boot code against that of the base: a remaster changes the
+// sector for its partition entry alone.
+func (v *verifier) bootCode() error {
+	if v.base == nil {
+		return nil
+	}
+	const length = 440 // UEFI Specification 2.10, 5.2.1
+	var is, was [length]byte
+	if err := readRange(v.im, is[:], 0); err != nil {
+		return err
+	}
+	if err := readRange(v.base, was[:], 0); err != nil {
+		return err
+	}
+	for i := range is {
+		if is[i] != was[i] {
+			v.fault(CheckBoot, "master boot record", int64(i), "its boot code is not the base image's")
+			break
 		}
 	}
 	return nil

@@ -48,6 +48,7 @@ func TestVerifyDamage(t *testing.T) {
 		check   string
 		message string
 	}{
+		{"master boot record", 100, iso.CheckBoot, "its boot code is not the base"},
 		{"master boot record", 446 + 12, iso.CheckPartitions, "the protective entry ends"},
 		{"master boot record", 510, iso.CheckStructure, "no partition table"},
 		{"GUID partition table header", 40, iso.CheckStructure, "header's checksum is wrong"},
@@ -208,7 +209,7 @@ func TestVerifyWithBase(t *testing.T) {
 		want    []bool // whether each fault is the base's own
 	}{
 		{"undamaged", "", []bool{true}},
-		{"the file damaged too", "casper/vmlinuz", []bool{false}},
+		{"the file damaged too", "casper/vmlinuz", []bool{false, false}}, // by checksum, and beside the base
 		{"a good file damaged", "nocloud/user-data", []bool{true, false}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -237,6 +238,30 @@ func TestVerifyWithBase(t *testing.T) {
 				t.Errorf("%v (-want +got):\n%s", faults, diff)
 			}
 		})
+	}
+}
+
+// TestVerifyAgainstBase: damage that no checksum covers shows beside the base.
+func TestVerifyAgainstBase(t *testing.T) {
+	base := isotest.Medium{}.Make(t)
+	image, _ := remaster(t, base, iso.Overlay{Files: files(seed()), Menu: menu})
+	given, _ := open(t, base)
+	b, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := given.Files()[0].Ranges[0].Offset - 1 // in front of the first file's content
+	b[at]++
+	for _, beside := range []*iso.Image{nil, given} {
+		faults, err := iso.Verify(t.Context(), bytes.NewReader(b), int64(len(b)), iso.VerifyOptions{Base: beside})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := beside != nil
+		got := slices.ContainsFunc(faults, func(f iso.Fault) bool { return f.Check == iso.CheckBase && f.Offset == at && !f.Base })
+		if got != want {
+			t.Errorf("with the base %v: %v", want, faults)
+		}
 	}
 }
 

@@ -12,35 +12,51 @@ import (
 
 func newVerify(w *world) *cobra.Command {
 	var asJSON, boot bool
+	var base string
 	cmd := &cobra.Command{
 		Use:   "verify IMAGE",
 		Short: "Prove an image: structure, checksums, boot menu, seed",
 		Long: `Checks a remastered image as the machine will see it, from the whole medium and
 from its first partition: volume structures, directories, path tables, boot
 catalogue, partition tables, every line of md5sum.txt, the quoting of the kernel
-arguments, and the seed. Each fault is named; any fault is exit code 1.`,
-		Example: "  gpustrap verify gpu.iso\n  gpustrap verify --boot gpu.iso",
+arguments, and the seed. Each fault is named; any fault is exit code 1.
+
+With --base every byte that was not meant to change is compared with the stock
+ISO: that finds damage where no checksum looks, and proves that restore gives
+that ISO back.`,
+		Example: "  gpustrap verify gpu.iso\n  gpustrap verify --boot gpu.iso\n  gpustrap verify --base ubuntu-24.04.3-live-server-amd64.iso gpu.iso",
 		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := verify(cmd.Context(), w, args[0], asJSON); err != nil || !boot {
+			if err := verify(cmd.Context(), w, args[0], base, asJSON); err != nil || !boot {
 				return err
 			}
 			return bootImage(cmd.Context(), w, args[0])
 		},
 	}
+	cmd.Flags().StringVar(&base, "base", "", "compare with the stock `ISO` that the image was made from")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the faults as JSON")
 	cmd.Flags().BoolVar(&boot, "boot", false, "boot the image in QEMU as a USB disk under UEFI, too")
 	return cmd
 }
 
-func verify(ctx context.Context, w *world, name string, asJSON bool) error {
+func verify(ctx context.Context, w *world, name, base string, asJSON bool) error {
+	var options iso.VerifyOptions
+	if base != "" {
+		stock, err := openMedium(base)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = stock.Close() }() // read only
+		options.Base = stock.Image
+	}
 	f, size, err := openImageFile(name)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }() // read only
 	update, finish := w.progress("verify")
-	faults, err := iso.Verify(ctx, f, size, iso.VerifyOptions{Progress: update})
+	options.Progress = update
+	faults, err := iso.Verify(ctx, f, size, options)
 	finish()
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
