@@ -49,8 +49,20 @@ var (
 //go:embed timezones.txt
 var timezones string
 
-// layouts are the keyboard layouts of xkeyboard-config, 2.35 and later.
-const layouts = `af al am ara at au az ba bd be bg br brai bt bw by ca cd ch cm cn cz de dk dz ee eg epo es et fi fo fr gb ge gh gn gr hr hu id ie il in iq ir is it jp jv ke kg kh kr kz la latam lk lt lv ma mao md me mk ml mm mn mt mv my ng nl no np nz ph pk pl pt ro rs ru se si sk sn sy tg th tj tm tr tw tz ua us uz vn za`
+//go:embed keyboards.txt
+var keyboards string
+
+// keyboardVariants returns the variants of a keyboard layout that Ubuntu's installer
+// knows. An unknown layout or variant ends an installation (Subiquity,
+// models/keyboard.py).
+func keyboardVariants(layout string) (variants []string, known bool) {
+	for line := range strings.Lines(keyboards) {
+		if words := strings.Fields(line); words[0] == layout {
+			return words[1:], true
+		}
+	}
+	return nil, false
+}
 
 // reservedNames are accounts that Ubuntu or its packages have, as listed by
 // Subiquity (reserved-usernames) from base-passwd, and those of Docker and
@@ -111,16 +123,32 @@ func checkTimezone(s string) problem {
 }
 
 func checkLayout(s string) problem {
-	known := strings.Fields(layouts)
 	for layout := range strings.SplitSeq(s, ",") {
-		if slices.Contains(known, layout) {
+		if _, known := keyboardVariants(layout); known {
 			continue
 		}
-		detail := "write a layout of xkeyboard-config, such as us, gb, de, fr or latam"
+		detail := "write a layout of console-setup, such as us, gb, de, fr or latam"
 		if layout == "uk" {
 			detail = "the layout of the United Kingdom is gb; Ukraine's is ua"
 		}
 		return problem{fmt.Sprintf("there is no keyboard layout %q", shorten(layout)), detail}
+	}
+	return problem{}
+}
+
+// checkVariants holds variants against their layouts, which are as many.
+func checkVariants(layouts, variants string) problem {
+	layout := strings.Split(layouts, ",")
+	for i, variant := range strings.Split(variants, ",") {
+		known, found := keyboardVariants(layout[i])
+		if !found || variant == "" || slices.Contains(known, variant) {
+			continue // an unknown layout is told by checkLayout
+		}
+		detail := "the layout has no variants: leave the variant out"
+		if len(known) > 0 {
+			detail = "its variants are " + strings.Join(known, " ") + "; without one it is the plain layout"
+		}
+		return problem{fmt.Sprintf("the keyboard layout %s has no variant %q", layout[i], shorten(variant)), detail}
 	}
 	return problem{}
 }

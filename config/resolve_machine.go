@@ -108,15 +108,27 @@ func (r *resolver) keyboard(k *keyboardKeys, path string) Keyboard {
 		return Keyboard{Layout: defaultLayout}
 	}
 	out := Keyboard{Layout: otherwise(k.layout, defaultLayout), Variant: k.variant.v, Toggle: k.toggle.v}
-	if layouts, variants := strings.Count(out.Layout, ",")+1, strings.Count(out.Variant, ",")+1; out.Variant != "" && layouts != variants {
-		var related []report.Related
-		if k.layout.set() {
-			related = append(related, r.related(k.layout.at, "the layout is here"))
+	layouts, variants := strings.Count(out.Layout, ",")+1, strings.Count(out.Variant, ",")+1
+	switch {
+	case out.Variant == "":
+		out.Variant = strings.Repeat(",", layouts-1) // the installer counts them
+		return out
+	case layouts == variants:
+		if p := checkVariants(out.Layout, out.Variant); p.summary != "" {
+			r.error(k.variant.at, under(path, "keyboard.variant"), p.summary, p.detail, r.layoutHere(k)...)
 		}
+	default:
 		r.error(k.variant.at, under(path, "keyboard.variant"), fmt.Sprintf("the number of layouts is %d, that of variants %d", layouts, variants),
-			"write one variant for each layout; one may be empty: variant: \",dvorak\"", related...)
+			"write one variant for each layout; one may be empty: variant: \",dvorak\"", r.layoutHere(k)...)
 	}
 	return out
+}
+
+func (r *resolver) layoutHere(k *keyboardKeys) []report.Related {
+	if !k.layout.set() {
+		return nil
+	}
+	return []report.Related{r.related(k.layout.at, "the layout is here")}
 }
 
 func (r *resolver) gpu(g *gpuKeys, path string) *GPU {
