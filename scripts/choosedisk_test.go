@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"gopkg.in/yaml.v3"
+
 	"github.com/gpustrap/gpustrap/scripts"
 )
 
@@ -48,48 +51,179 @@ udevadm) [ "$1" = settle ] || for last; do :; done; table "${last##*/}" | awk '{
 esac
 `
 
-func chooseDisk(t *testing.T, args ...string) (match, output string, err error) {
+// choice is a run of choose-disk.sh on a made-up machine.
+type choice struct {
+	t      *testing.T
+	dir    string
+	script string
+}
+
+func newChoice(t *testing.T, machine, autoinstall string) *choice {
 	t.Helper()
-	dir := t.TempDir()
-	write := func(name, text string) string {
-		at := filepath.Join(dir, name)
-		if err := os.WriteFile(at, []byte(text), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		return at
-	}
+	c := &choice{t: t, dir: t.TempDir()}
 	for _, tool := range []string{"lsblk", "udevadm", "findmnt"} {
-		write(tool, "#!/bin/sh\n"+standIns)
+		c.write(tool, "#!/bin/sh\n"+standIns)
 	}
 	// PyYAML comes with cloud-init, on the live system as here.
-	if err := os.Symlink("/usr/bin/python3", filepath.Join(dir, "python3")); err != nil {
+	if err := os.Symlink("/usr/bin/python3", filepath.Join(c.dir, "python3")); err != nil {
 		t.Fatal(err)
 	}
-	autoinstall := write("autoinstall.yaml", "version: 1\nidentity: {password: $6$x, username: 'no'}\nstorage: {layout: {name: lvm, match: {size: largest}, sizing-policy: all}}\n")
 	text, err := scripts.Read("choose-disk.sh")
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.script = text
+	c.write("machine", machine)
+	c.replace("=/autoinstall.yaml", "="+c.write("autoinstall.yaml", autoinstall))
 	// A loop device or a disk is a block device; here /dev/null stands for it.
-	text = strings.ReplaceAll(text, "=/autoinstall.yaml", "="+autoinstall)
-	text = strings.ReplaceAll(text, "[ -b ", "[ -c ")
-	script := write("choose-disk.sh", text)
-	cmd := exec.Command("bash", append([]string{"-u", script}, args...)...)
-	cmd.Env = append(os.Environ(), "PATH="+dir+":/usr/bin:/bin", "MACHINE="+write("machine", machine))
-	out, err := cmd.CombinedOutput()
-	result, readErr := os.ReadFile(autoinstall)
-	if readErr != nil {
-		t.Fatal(readErr)
+	c.replace("[ -b ", "[ -c ")
+	return c
+}
+
+func (c *choice) write(name, text string) string {
+	c.t.Helper()
+	at := filepath.Join(c.dir, name)
+	if err := os.WriteFile(at, []byte(text), 0o755); err != nil {
+		c.t.Fatal(err)
 	}
-	for line := range strings.Lines(string(result)) {
+	return at
+}
+
+func (c *choice) replace(old, with string) {
+	c.t.Helper()
+	if !strings.Contains(c.script, old) {
+		c.t.Fatalf("choose-disk.sh has no %q", old)
+	}
+	c.script = strings.ReplaceAll(c.script, old, with)
+}
+
+func (c *choice) run(args ...string) (output string, err error) {
+	cmd := exec.Command("bash", append([]string{"-u", c.write("choose-disk.sh", c.script)}, args...)...)
+	cmd.Env = append(os.Environ(), "PATH="+c.dir+":/usr/bin:/bin", "MACHINE="+filepath.Join(c.dir, "machine"))
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (c *choice) autoinstall() string {
+	c.t.Helper()
+	data, err := os.ReadFile(filepath.Join(c.dir, "autoinstall.yaml"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(data)
+}
+
+func chooseDisk(t *testing.T, args ...string) (match, output string, err error) {
+	t.Helper()
+	c := newChoice(t, machine, "version: 1\nidentity: {password: $6$x, username: 'no'}\nstorage: {layout: {name: lvm, match: {size: largest}, sizing-policy: all}}\n")
+	out, err := c.run(args...)
+	result := c.autoinstall()
+	for line := range strings.Lines(result) {
 		if key, value, ok := strings.Cut(strings.TrimSpace(line), ": "); ok && key == "path" {
 			match = value
 		}
 	}
-	if match != "" && (!strings.Contains(string(result), "username: 'no'") || !strings.Contains(string(result), "sizing-policy: all")) {
+	if match != "" && (!strings.Contains(result, "username: 'no'") || !strings.Contains(result, "sizing-policy: all")) {
 		t.Errorf("the autoinstall lost something:\n%s", result)
 	}
-	return match, string(out), err
+	return match, out, err
+}
+
+// pairs are machines with equal disks, for rules that are answered together.
+const pairs = `nvme0n1 disk 960 0 BOOT1 eui.1 M_BOOT1
+nvme1n1 disk 960 0 BOOT2 eui.2 M_BOOT2
+nvme2n1 disk 3840 0 DATA1 eui.3 M_DATA1
+`
+
+// TestChooseDisks holds what several rules get, and that the disks come to stand
+// in a list of actions with the boot partitions of the machine's firmware alone.
+func TestChooseDisks(t *testing.T) {
+	needPyYAML(t)
+	const third = "nvme3n1 disk 960 0 BOOT3 eui.4 M_BOOT3\n"
+	for _, c := range []struct {
+		name, disks, args string
+		want              string // the disks of disk-0, disk-1, data-0; empty: the installation stops
+		says              string
+	}{
+		{"by serial", pairs, "serial BOOT2 --disk serial BOOT1 --data serial DATA1", "nvme1n1 nvme0n1 nvme2n1", "the disk of data-0 is"},
+		{"smallest two", pairs, "size smallest --disk size smallest --data size largest", "nvme0n1 nvme1n1 nvme2n1", ""},
+		{"smallest two of three", pairs + third, "size smallest --disk size smallest --data size largest", "", "the 2 smallest disks could be any of 3: /dev/nvme0n1 /dev/nvme1n1 /dev/nvme3n1"},
+		{"only two", pairs, "only --disk only --data serial DATA1", "nvme0n1 nvme1n1 nvme2n1", ""},
+		{"only two of three", pairs + third, "only --disk only --data serial DATA1", "", "the machine's only 2 disks could be any of 3"},
+		{"one of two", pairs[:strings.Index(pairs, "nvme1n1")] + pairs[strings.Index(pairs, "nvme2n1"):], "only --disk only --data serial DATA1", "", "the machine's only 2 disks are not here; there is /dev/nvme0n1 alone"},
+		{"one disk twice", pairs, "serial BOOT1 --disk path /dev/nvme0n1 --data serial DATA1", "", "two rules of storage mean one disk, /dev/nvme0n1"},
+		{"data disk not here", pairs, "only --disk only --data serial DATA2", "", "the disk with the serial DATA2 is not here"},
+		{"data goes first", pairs, "size largest --disk size smallest --data serial DATA1", "", "the largest disk could be any of 2: /dev/nvme0n1 /dev/nvme1n1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for i, firmware := range []string{"uefi", "bios"} {
+				if i > 0 && c.name != "by serial" {
+					continue // the firmware has no say in the choice
+				}
+				run := newChoice(t, c.disks, actions)
+				if firmware == "uefi" {
+					run.replace("=/sys/firmware/efi", "="+run.dir)
+				} else {
+					run.replace("=/sys/firmware/efi", "=/nonexistent")
+				}
+				out, err := run.run(strings.Fields(c.args)...)
+				if (err == nil) != (c.want != "") || !strings.Contains(out, c.says) {
+					t.Fatalf("error %v, said\n%s", err, out)
+				}
+				if c.want == "" {
+					if run.autoinstall() != actions {
+						t.Error("the autoinstall was changed")
+					}
+					continue
+				}
+				compareActions(t, run.autoinstall(), firmware, strings.Fields(c.want))
+			}
+		})
+	}
+}
+
+const actions = `version: 1
+storage:
+  config:
+  - {id: disk-0, type: disk, match: {size: largest}, grub_device: true}
+  - {id: disk-0-bios, type: partition, flag: bios_grub}
+  - {id: disk-0-esp, type: partition, flag: boot, grub_device: true}
+  - {id: disk-0-esp-format, type: format, fstype: fat32}
+  - {id: disk-0-esp-mount, type: mount, path: /boot/efi}
+  - {id: disk-1, type: disk, serial: other, grub_device: true}
+  - {id: data-0, type: disk, match: {size: largest}}
+  - {id: disk-0-root, type: partition, size: -1}
+`
+
+func compareActions(t *testing.T, text, firmware string, disks []string) {
+	t.Helper()
+	var got struct {
+		Storage struct{ Config []map[string]any }
+	}
+	if err := yaml.Unmarshal([]byte(text), &got); err != nil {
+		t.Fatal(err)
+	}
+	disk := func(id, name string) map[string]any {
+		action := map[string]any{"id": id, "type": "disk", "path": "/dev/" + name}
+		if firmware == "bios" && !strings.HasPrefix(id, "data") {
+			action["grub_device"] = true
+		}
+		return action
+	}
+	want := []map[string]any{disk("disk-0", disks[0])}
+	if firmware == "bios" {
+		want = append(want, map[string]any{"id": "disk-0-bios", "type": "partition", "flag": "bios_grub"})
+	} else {
+		want = append(want,
+			map[string]any{"id": "disk-0-esp", "type": "partition", "flag": "boot", "grub_device": true},
+			map[string]any{"id": "disk-0-esp-format", "type": "format", "fstype": "fat32"},
+			map[string]any{"id": "disk-0-esp-mount", "type": "mount", "path": "/boot/efi"})
+	}
+	want = append(want, disk("disk-1", disks[1]), disk("data-0", disks[2]),
+		map[string]any{"id": "disk-0-root", "type": "partition", "size": -1})
+	if diff := cmp.Diff(want, got.Storage.Config); diff != "" {
+		t.Errorf("%s: the actions differ (-want +got):\n%s", firmware, diff)
+	}
 }
 
 func TestChooseDisk(t *testing.T) {
