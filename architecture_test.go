@@ -39,7 +39,7 @@ var floors = map[string]int{
 }
 
 // testSupport lists packages that only tests import.
-var testSupport = []string{"e2e", "iso/isotest"}
+var testSupport = []string{"e2e", "iso/isotest", "apt/apttest"}
 
 type goPackage struct {
 	ImportPath string

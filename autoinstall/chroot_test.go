@@ -13,6 +13,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/gpustrap/gpustrap/apt/apttest"
 	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/e2e/oracle"
 )
@@ -148,9 +149,9 @@ func (tg *target) install(seed Seed, release string) (string, error) {
 }
 
 // on points a machine's repositories to an archive.
-func (a *archive) on(in Input) Input {
+func on(a *apttest.Archive, in Input) Input {
 	source := func(name string) config.Source {
-		return config.Source{URL: a.url + "/" + name, Key: a.key, Fingerprint: a.fingerprint}
+		return config.Source{URL: a.URL + "/" + name, Key: a.Key, Fingerprint: a.Fingerprint}
 	}
 	in.Machine.Sources = config.Sources{Ubuntu: source("ubuntu"), Docker: source("docker"), Toolkit: source("toolkit")}
 	return in
@@ -169,8 +170,8 @@ func TestLateCommandsInstall(t *testing.T) {
 	for _, release := range releases {
 		t.Run(release, func(t *testing.T) {
 			tg := newTarget(t, release)
-			a := newArchive(t, release)
-			in := a.on(lab(release))
+			a := apttest.New(t, release)
+			in := on(a, lab(release))
 			// The user of the identity section is there already with newer
 			// installers, and comes later with older ones.
 			if release == "26.04" {
@@ -178,7 +179,7 @@ func TestLateCommandsInstall(t *testing.T) {
 			}
 			if release == "22.04" {
 				// What the installer had to trust: either way, by image.
-				tg.write("/etc/apt/trusted.gpg.d/gpustrap-ubuntu.asc", string(a.key))
+				tg.write("/etc/apt/trusted.gpg.d/gpustrap-ubuntu.asc", string(a.Key))
 				tg.run("gpg --batch --dearmor -o /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d/gpustrap-ubuntu.asc && rm -rf /root/.gnupg")
 			}
 			seed := mustRender(t, in)
@@ -281,7 +282,7 @@ func checkInstalled(t *testing.T, tg *target, in Input) {
 		}
 	}
 	tg.run("grep -q '^blacklist nouveau' /etc/modprobe.d/gpustrap-nouveau.conf")
-	if got := tg.run("cat /boot/initrd.img-" + kernelVersion); got != "-u -k all" {
+	if got := tg.run("cat /boot/initrd.img-" + apttest.KernelVersion); got != "-u -k all" {
 		t.Errorf("update-initramfs was called with %q", got)
 	}
 	blocked := tg.run("apt-config dump Unattended-Upgrade::Package-Blacklist")
@@ -301,17 +302,17 @@ func TestLateCommandsFailLoudly(t *testing.T) {
 	if testing.Short() {
 		t.Skip("installs packages into a chroot")
 	}
-	a := newArchive(t, release)
-	other := newArchive(t, release)
+	a := apttest.New(t, release)
+	other := apttest.New(t, release)
 	cases := map[string]struct {
 		change func(*Input)
 		want   []string
 	}{
 		"wrong fingerprint": {func(in *Input) {
-			in.Machine.Sources.Docker.Fingerprint = other.fingerprint
-		}, []string{"the key of the docker repository has the fingerprint " + a.fingerprint + ", not " + other.fingerprint}},
+			in.Machine.Sources.Docker.Fingerprint = other.Fingerprint
+		}, []string{"the key of the docker repository has the fingerprint " + a.Fingerprint + ", not " + other.Fingerprint}},
 		"signed by another key": {func(in *Input) {
-			in.Machine.Sources.Toolkit.Key, in.Machine.Sources.Toolkit.Fingerprint = other.key, other.fingerprint
+			in.Machine.Sources.Toolkit.Key, in.Machine.Sources.Toolkit.Fingerprint = other.Key, other.Fingerprint
 		}, []string{"failed while: read the toolkit repository's index", "NO_PUBKEY"}},
 		"unreachable mirror": {func(in *Input) {
 			in.Machine.Sources.Docker.URL = "http://127.0.0.1:9/docker"
@@ -321,13 +322,13 @@ func TestLateCommandsFailLoudly(t *testing.T) {
 		}, []string{"failed while: install the NVIDIA driver", "nvidia-imaginary-580"}},
 		"no module for the kernel": {func(in *Input) {
 			in.Stack.Packages = []string{"nvidia-utils-580-server"}
-		}, []string{"the kernel " + kernelVersion + ", which boots next, has no nvidia module"}},
+		}, []string{"the kernel " + apttest.KernelVersion + ", which boots next, has no nvidia module"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tg := newTarget(t, release)
-			in := a.on(workstation(release))
+			in := on(a, workstation(release))
 			c.change(&in)
 			out, err := tg.install(mustRender(t, in), release)
 			if err == nil {
@@ -345,7 +346,7 @@ func TestLateCommandsFailLoudly(t *testing.T) {
 
 func TestLateCommandsRefuseAnotherRelease(t *testing.T) {
 	tg := newTarget(t, "22.04")
-	out, err := tg.install(mustRender(t, newArchive(t, "24.04").on(workstation("24.04"))), "24.04")
+	out, err := tg.install(mustRender(t, on(apttest.New(t, "24.04"), workstation("24.04"))), "24.04")
 	if err == nil || !strings.Contains(out, "this machine runs Ubuntu 22.04, and its configuration is for Ubuntu 24.04") {
 		t.Errorf("error %v, output\n%s", err, out)
 	}
@@ -357,8 +358,8 @@ func TestLateCommandsRefuseAnotherRelease(t *testing.T) {
 func TestScriptOnARunningMachine(t *testing.T) {
 	const release = "24.04"
 	tg := newTarget(t, release)
-	a := newArchive(t, release)
-	in := a.on(lab(release))
+	a := apttest.New(t, release)
+	in := on(a, lab(release))
 	script, rep := newTestRenderer(t).RenderScript(in)
 	if err := rep.Err(); err != nil {
 		t.Fatal(err)
@@ -366,9 +367,9 @@ func TestScriptOnARunningMachine(t *testing.T) {
 	tg.write("/setup.sh", string(script))
 	tg.write("/etc/docker/daemon.json", `{"dns": ["10.0.0.53"], "log-opts": {"max-size": "1g", "tag": "x"}}`)
 	tg.write("/etc/apt/sources.list.d/libnvidia-container.list",
-		"deb [trusted=yes] "+a.url+"/toolkit /\ndeb [trusted=yes] "+a.url+"/ubuntu noble main\n")
+		"deb [trusted=yes] "+a.URL+"/toolkit /\ndeb [trusted=yes] "+a.URL+"/ubuntu noble main\n")
 	tg.write("/etc/apt/sources.list.d/old.sources",
-		"Types: deb\nURIs: "+a.url+"/docker\nSuites: noble\nComponents: stable\nTrusted: yes\n\nTypes: deb\nURIs: "+a.url+"/ubuntu\nSuites: noble\nComponents: main\nTrusted: yes\n")
+		"Types: deb\nURIs: "+a.URL+"/docker\nSuites: noble\nComponents: stable\nTrusted: yes\n\nTypes: deb\nURIs: "+a.URL+"/ubuntu\nSuites: noble\nComponents: main\nTrusted: yes\n")
 	tg.run("apt-get -qq update && useradd --create-home lin && mkdir ~lin/.ssh && echo 'ssh-ed25519 AAAA kept' >~lin/.ssh/authorized_keys")
 	tg.run("cd /tmp && mkdir -p d/DEBIAN && printf 'Package: docker.io\\nVersion: 27\\nArchitecture: all\\nMaintainer: x <x@example>\\nDescription: x\\n' >d/DEBIAN/control && dpkg-deb -b d docker.io.deb && dpkg -i docker.io.deb && rm -r d docker.io.deb")
 
@@ -444,7 +445,7 @@ func TestScriptRefusesOtherSystems(t *testing.T) {
 func TestCloudConfigInstalls(t *testing.T) {
 	const release = "24.04"
 	tg := newTarget(t, release)
-	in := newArchive(t, release).on(lab(release))
+	in := on(apttest.New(t, release), lab(release))
 	data, rep := newTestRenderer(t).RenderCloudInit(in)
 	if err := rep.Err(); err != nil {
 		t.Fatal(err)
@@ -468,12 +469,12 @@ func TestComponentsAreEnabled(t *testing.T) {
 	for _, release := range []string{"22.04", "24.04"} {
 		t.Run(release, func(t *testing.T) {
 			tg := newTarget(t, release)
-			a := newArchive(t, release)
-			in := a.on(lab(release))
+			a := apttest.New(t, release)
+			in := on(a, lab(release))
 			in.Machine.Sources.Ubuntu = config.Source{}
-			tg.write("/usr/share/keyrings/ubuntu-archive-keyring.asc", string(a.key))
-			line := "deb [signed-by=/usr/share/keyrings/ubuntu-archive-keyring.asc] " + a.url + "/ubuntu " + codenames[release] + " main\n"
-			stanza := "Types: deb\nURIs: " + a.url + "/ubuntu\nSuites: " + codenames[release] + " " + codenames[release] +
+			tg.write("/usr/share/keyrings/ubuntu-archive-keyring.asc", string(a.Key))
+			line := "deb [signed-by=/usr/share/keyrings/ubuntu-archive-keyring.asc] " + a.URL + "/ubuntu " + codenames[release] + " main\n"
+			stanza := "Types: deb\nURIs: " + a.URL + "/ubuntu\nSuites: " + codenames[release] + " " + codenames[release] +
 				"-updates\nComponents: main\nSigned-By: /usr/share/keyrings/ubuntu-archive-keyring.asc\n"
 			tg.write("/etc/apt/sources.list", line)
 			if release != "22.04" {

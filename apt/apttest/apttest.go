@@ -1,4 +1,7 @@
-package autoinstall
+// Package apttest serves signed package repositories for tests: Ubuntu's, Docker's and
+// the NVIDIA Container Toolkit's, with packages that have the names and relations of
+// the real ones and no payload.
+package apttest
 
 import (
 	"bytes"
@@ -27,92 +30,94 @@ import (
 // NVIDIA's repositories. What is in them is ours: as little as the scripts ask of
 // the real ones.
 
-type debPackage struct {
-	name, version string
-	fields        string            // further control fields
-	files         map[string]string // path -> content; executable under bin and sbin
-	postinst      string
+// Package is a package of an archive.
+type Package struct {
+	Name, Version string
+	Fields        string            // further control fields
+	Files         map[string]string // path -> content; executable under bin and sbin
+	PostInst      string
 }
 
+// Versions of the kernel and of the driver.
 const (
-	kernelVersion = "6.8.0-146-generic"
-	driverVersion = "580.173.02-0ubuntu0.24.04.1"
+	KernelVersion = "6.8.0-146-generic"
+	DriverVersion = "580.173.02-0ubuntu0.24.04.1"
 )
 
 func unit(description string) string {
 	return "[Unit]\nDescription=" + description + "\n[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
 }
 
-func ubuntuMain() []debPackage {
-	return []debPackage{
-		{name: "initramfs-tools", version: "0.142", files: map[string]string{
+func ubuntuMain() []Package {
+	return []Package{
+		{Name: "initramfs-tools", Version: "0.142", Files: map[string]string{
 			"/usr/sbin/update-initramfs": "#!/bin/sh\nfor k in /boot/vmlinuz-*; do echo \"$*\" >\"/boot/initrd.img-${k#*vmlinuz-}\"; done\n",
 		}},
-		{name: "linux-generic", version: "6.8.0-146.146", fields: "Depends: linux-image-" + kernelVersion},
-		{name: "linux-image-" + kernelVersion, version: "6.8.0-146.146", fields: "Depends: initramfs-tools", files: map[string]string{
-			"/boot/vmlinuz-" + kernelVersion:             "kernel",
-			"/lib/modules/" + kernelVersion + "/modules": "modules",
+		{Name: "linux-generic", Version: "6.8.0-146.146", Fields: "Depends: linux-image-" + KernelVersion},
+		{Name: "linux-image-" + KernelVersion, Version: "6.8.0-146.146", Fields: "Depends: initramfs-tools", Files: map[string]string{
+			"/boot/vmlinuz-" + KernelVersion:             "kernel",
+			"/lib/modules/" + KernelVersion + "/modules": "modules",
 		}},
-		{name: "htop", version: "3.3.0"},
-		{name: "tmux", version: "3.4"},
+		{Name: "htop", Version: "3.3.0"},
+		{Name: "tmux", Version: "3.4"},
 	}
 }
 
-func ubuntuRestricted() []debPackage {
-	return []debPackage{
-		{name: "linux-modules-nvidia-580-server-open-generic", version: "6.8.0-146.146",
-			fields: "Depends: linux-modules-nvidia-580-server-open-" + kernelVersion},
-		{name: "linux-modules-nvidia-580-server-open-" + kernelVersion, version: "6.8.0-146.146", files: map[string]string{
-			"/lib/modules/" + kernelVersion + "/kernel/nvidia-580-server-open/nvidia.ko.zst": "module",
+func ubuntuRestricted() []Package {
+	return []Package{
+		{Name: "linux-modules-nvidia-580-server-open-generic", Version: "6.8.0-146.146",
+			Fields: "Depends: linux-modules-nvidia-580-server-open-" + KernelVersion},
+		{Name: "linux-modules-nvidia-580-server-open-" + KernelVersion, Version: "6.8.0-146.146", Files: map[string]string{
+			"/lib/modules/" + KernelVersion + "/kernel/nvidia-580-server-open/nvidia.ko.zst": "module",
 		}},
-		{name: "nvidia-headless-no-dkms-580-server-open", version: driverVersion,
-			fields: "Depends: nvidia-compute-utils-580-server"},
-		{name: "nvidia-compute-utils-580-server", version: driverVersion, files: map[string]string{
+		{Name: "nvidia-headless-no-dkms-580-server-open", Version: DriverVersion,
+			Fields: "Depends: nvidia-compute-utils-580-server"},
+		{Name: "nvidia-compute-utils-580-server", Version: DriverVersion, Files: map[string]string{
 			"/lib/systemd/system/nvidia-persistenced.service": unit("NVIDIA persistence daemon"),
 		}},
-		{name: "nvidia-utils-580-server", version: driverVersion, files: map[string]string{
+		{Name: "nvidia-utils-580-server", Version: DriverVersion, Files: map[string]string{
 			// What happens to whoever asks the GPU where there is none.
 			"/usr/bin/nvidia-smi": "#!/bin/sh\necho 'asked the GPU in a chroot' >/nvidia-smi-was-run\nexit 9\n",
 		}},
 	}
 }
 
-func dockerPackages(release string) []debPackage {
+func dockerPackages(release string) []Package {
 	suffix := "-1~ubuntu." + release + "~" + codenames[release]
-	engine := func(version string) []debPackage {
-		return []debPackage{
-			{name: "docker-ce", version: version, fields: "Depends: containerd.io (>= 2.1.5), docker-ce-cli\nConflicts: docker.io", files: map[string]string{
+	engine := func(version string) []Package {
+		return []Package{
+			{Name: "docker-ce", Version: version, Fields: "Depends: containerd.io (>= 2.1.5), docker-ce-cli\nConflicts: docker.io", Files: map[string]string{
 				"/usr/bin/dockerd":                   "#!/bin/sh\n[ \"$1 $2\" = '--validate --config-file' ] && exec python3 -m json.tool \"$3\"\n",
 				"/lib/systemd/system/docker.service": unit("Docker"),
-			}, postinst: "getent group docker >/dev/null || groupadd --system docker\n"},
-			{name: "docker-ce-cli", version: version, files: map[string]string{"/usr/bin/docker": "#!/bin/sh\nexit 1\n"}},
+			}, PostInst: "getent group docker >/dev/null || groupadd --system docker\n"},
+			{Name: "docker-ce-cli", Version: version, Files: map[string]string{"/usr/bin/docker": "#!/bin/sh\nexit 1\n"}},
 		}
 	}
 	out := append(engine("5:29.6.1"+suffix), engine("5:29.7.2"+suffix)...)
 	return append(out,
-		debPackage{name: "containerd.io", version: "2.2.6-1~ubuntu." + release + "~" + codenames[release],
-			fields: "Conflicts: containerd, runc", files: map[string]string{
+		Package{Name: "containerd.io", Version: "2.2.6-1~ubuntu." + release + "~" + codenames[release],
+			Fields: "Conflicts: containerd, runc", Files: map[string]string{
 				"/lib/systemd/system/containerd.service": unit("containerd"),
 				"/etc/containerd/config.toml":            "disabled_plugins = [\"cri\"]\n#root = \"/var/lib/containerd\"\n[grpc]\n  root = \"kept\"\n",
 			}},
-		debPackage{name: "docker-buildx-plugin", version: "0.35.0" + suffix},
-		debPackage{name: "docker-compose-plugin", version: "5.0.2" + suffix},
+		Package{Name: "docker-buildx-plugin", Version: "0.35.0" + suffix},
+		Package{Name: "docker-compose-plugin", Version: "5.0.2" + suffix},
 	)
 }
 
-func toolkitPackages() []debPackage {
-	var out []debPackage
+func toolkitPackages() []Package {
+	var out []Package
 	for _, v := range []string{"1.20.0-1", "1.20.1-1"} {
 		out = append(out,
-			debPackage{name: "nvidia-container-toolkit", version: v,
-				fields: "Depends: nvidia-container-toolkit-base (= " + v + "), libnvidia-container-tools (= " + v + ")"},
-			debPackage{name: "nvidia-container-toolkit-base", version: v, files: map[string]string{
+			Package{Name: "nvidia-container-toolkit", Version: v,
+				Fields: "Depends: nvidia-container-toolkit-base (= " + v + "), libnvidia-container-tools (= " + v + ")"},
+			Package{Name: "nvidia-container-toolkit-base", Version: v, Files: map[string]string{
 				"/usr/bin/nvidia-ctk":                            nvidiaCTK,
 				"/lib/systemd/system/nvidia-cdi-refresh.service": unit("refresh"),
 				"/lib/systemd/system/nvidia-cdi-refresh.path":    strings.Replace(unit("refresh"), "[Service]\nExecStart=/bin/true", "[Path]\nPathChanged=/x", 1),
 			}},
-			debPackage{name: "libnvidia-container-tools", version: v, fields: "Depends: libnvidia-container1 (= " + v + ")"},
-			debPackage{name: "libnvidia-container1", version: v},
+			Package{Name: "libnvidia-container-tools", Version: v, Fields: "Depends: libnvidia-container1 (= " + v + ")"},
+			Package{Name: "libnvidia-container1", Version: v},
 		)
 	}
 	return out
@@ -130,17 +135,20 @@ if "--cdi.enabled" in sys.argv:
 json.dump(config, open(path, "w"), indent=4, sort_keys=True)
 `
 
-// archive is a server of signed package repositories.
-type archive struct {
-	url         string
-	key         []byte // armored
-	fingerprint string
-	root        string
+// codenames are the suites of the releases.
+var codenames = map[string]string{"22.04": "jammy", "24.04": "noble", "26.04": "resolute"}
+
+// Archive is a server of signed package repositories.
+type Archive struct {
+	URL         string
+	Key         []byte // armored
+	Fingerprint string
+	Root        string // the folder that is served
 	entity      *openpgp.Entity
 }
 
-// newArchive serves the repositories of one release: ubuntu, docker and toolkit.
-func newArchive(t *testing.T, release string) *archive {
+// New serves the repositories of one release: ubuntu, docker and toolkit.
+func New(t testing.TB, release string) *Archive {
 	t.Helper()
 	oracle.Need(t, "dpkg-deb")
 	entity, err := openpgp.NewEntity("gpustrap test", "", "test@example", &packet.Config{RSABits: 3072, DefaultHash: crypto.SHA512})
@@ -159,32 +167,32 @@ func newArchive(t *testing.T, release string) *archive {
 		t.Fatal(err)
 	}
 	key.WriteByte('\n')
-	a := &archive{
-		root: t.TempDir(), entity: entity, key: key.Bytes(),
-		fingerprint: fmt.Sprintf("%X", entity.PrimaryKey.Fingerprint),
+	a := &Archive{
+		Root: t.TempDir(), entity: entity, Key: key.Bytes(),
+		Fingerprint: fmt.Sprintf("%X", entity.PrimaryKey.Fingerprint),
 	}
-	server := httptest.NewServer(http.FileServer(http.Dir(a.root)))
+	server := httptest.NewServer(http.FileServer(http.Dir(a.Root)))
 	t.Cleanup(server.Close)
-	a.url = server.URL
+	a.URL = server.URL
 
 	suite := codenames[release]
 	for _, pocket := range []string{"", "-updates", "-security"} {
-		a.publish(t, "ubuntu", suite+pocket, map[string][]debPackage{"main": ubuntuMain(), "restricted": ubuntuRestricted(), "universe": nil, "multiverse": nil})
+		a.publish(t, "ubuntu", suite+pocket, map[string][]Package{"main": ubuntuMain(), "restricted": ubuntuRestricted(), "universe": nil, "multiverse": nil})
 	}
-	a.publish(t, "docker", suite, map[string][]debPackage{"stable": dockerPackages(release)})
+	a.publish(t, "docker", suite, map[string][]Package{"stable": dockerPackages(release)})
 	a.publishFlat(t, "toolkit", toolkitPackages())
 	return a
 }
 
 // build makes a package in a folder of the archive and returns its stanza for
 // an index. A package that is there already is taken as it is.
-func (a *archive) build(t *testing.T, dir string, p debPackage) string {
+func (a *Archive) build(t testing.TB, dir string, p Package) string {
 	t.Helper()
-	pool := filepath.Join(a.root, dir)
-	name := strings.ReplaceAll(p.name+"_"+p.version+"_all.deb", ":", "%3a")
-	control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: gpustrap <test@example>\nDescription: stand-in\n", p.name, p.version)
-	if p.fields != "" {
-		control += p.fields + "\n"
+	pool := filepath.Join(a.Root, dir)
+	name := strings.ReplaceAll(p.Name+"_"+p.Version+"_all.deb", ":", "%3a")
+	control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: gpustrap <test@example>\nDescription: stand-in\n", p.Name, p.Version)
+	if p.Fields != "" {
+		control += p.Fields + "\n"
 	}
 	deb := filepath.Join(pool, name)
 	if _, err := os.Stat(deb); err != nil {
@@ -199,10 +207,10 @@ func (a *archive) build(t *testing.T, dir string, p debPackage) string {
 			}
 		}
 		write("DEBIAN/control", control, 0o644)
-		if p.postinst != "" {
-			write("DEBIAN/postinst", "#!/bin/sh\nset -e\n"+p.postinst, 0o755)
+		if p.PostInst != "" {
+			write("DEBIAN/postinst", "#!/bin/sh\nset -e\n"+p.PostInst, 0o755)
 		}
-		for path, content := range p.files {
+		for path, content := range p.Files {
 			mode := os.FileMode(0o644)
 			if strings.Contains(path, "bin/") {
 				mode = 0o755
@@ -227,9 +235,9 @@ func (a *archive) build(t *testing.T, dir string, p debPackage) string {
 	return control + fmt.Sprintf("Filename: %s\nSize: %d\nSHA256: %x\n\n", name, len(data), sha256.Sum256(data))
 }
 
-func (a *archive) publish(t *testing.T, name, suite string, components map[string][]debPackage) {
+func (a *Archive) publish(t testing.TB, name, suite string, components map[string][]Package) {
 	t.Helper()
-	dist := filepath.Join(a.root, name, "dists", suite)
+	dist := filepath.Join(a.Root, name, "dists", suite)
 	release := fmt.Sprintf("Origin: Ubuntu\nLabel: %s\nSuite: %s\nCodename: %s\nDate: %s\nArchitectures: amd64\nComponents:",
 		name, suite, suite, time.Now().UTC().Format(time.RFC1123))
 	if name != "ubuntu" {
@@ -257,20 +265,20 @@ func (a *archive) publish(t *testing.T, name, suite string, components map[strin
 
 // publishFlat is a repository as NVIDIA's for the toolkit is: no suite, no
 // component, an old date and SHA-512 alone.
-func (a *archive) publishFlat(t *testing.T, name string, packages []debPackage) {
+func (a *Archive) publishFlat(t testing.TB, name string, packages []Package) {
 	t.Helper()
 	index := ""
 	for _, p := range packages {
 		index += strings.Replace(a.build(t, name, p), "Filename: ", "Filename: ./", 1)
 	}
-	if err := os.WriteFile(filepath.Join(a.root, name, "Packages"), []byte(index), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(a.Root, name, "Packages"), []byte(index), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	a.sign(t, filepath.Join(a.root, name, "InRelease"), fmt.Sprintf(
+	a.sign(t, filepath.Join(a.Root, name, "InRelease"), fmt.Sprintf(
 		"Origin: NVIDIA\nDate: Fri, 27 Apr 2018 00:00:00 UTC\nSHA512:\n %x %d Packages\n", sha512.Sum512([]byte(index)), len(index)))
 }
 
-func (a *archive) sign(t *testing.T, at, text string) {
+func (a *Archive) sign(t testing.TB, at, text string) {
 	t.Helper()
 	var out bytes.Buffer
 	w, err := clearsign.Encode(&out, a.entity.PrivateKey, &packet.Config{DefaultHash: crypto.SHA512})
