@@ -91,8 +91,11 @@ func (b *builder) dockerUsers() []string {
 	return out
 }
 
-// environmentFile is the one data file that no two machines share.
-const environmentFile = dataFolder + "/machine.env"
+// The data files that no two machines share.
+const (
+	environmentFile = dataFolder + "/machine.env"
+	tokenFile       = dataFolder + "/token"
+)
 
 // dataFiles returns the files that tell the scripts what this machine is.
 func (b *builder) dataFiles(steps []string) []file {
@@ -115,6 +118,9 @@ func (b *builder) dataFiles(steps []string) []file {
 	}
 	if b.in.Machine.Docker != nil {
 		files = append(files, file{dataFolder + "/daemon.json", "0644", b.daemonJSON()})
+	}
+	if b.in.Machine.Ready.Token != "" {
+		files = append(files, file{tokenFile, "0600", b.in.Machine.Ready.Token + "\n"})
 	}
 	for _, f := range files {
 		if err := fitsHeredoc(f.content); err != nil {
@@ -139,10 +145,13 @@ func (b *builder) environment(steps []string) string {
 	setList("PACKAGES", m.Packages)
 
 	var branch, kernel string
-	var packages, components, services, modules, hold []string
+	var packages, components, services, modules, hold, pci []string
 	if stack := b.in.Stack; stack != nil {
 		branch, kernel = stack.Branch.Name, stack.Kernel.Meta
 		packages, components, services, modules, hold = stack.Packages, stack.Components, stack.Services, stack.Modules, stack.Hold
+		for _, device := range stack.GPUs {
+			pci = append(pci, device.PCI...)
+		}
 	}
 	count := 0
 	if m.GPU != nil {
@@ -156,6 +165,7 @@ func (b *builder) environment(steps []string) string {
 	setList("GPU_MODULES", modules)
 	setList("GPU_HOLD", hold)
 	set("GPU_COUNT", strconv.Itoa(count))
+	setList("GPU_PCI", pci)
 	set("KERNEL_PACKAGE", kernel)
 
 	var dockerVersion, dataRoot, toolkitVersion string
@@ -171,6 +181,8 @@ func (b *builder) environment(steps []string) string {
 	setList("DOCKER_USERS", b.dockerUsers())
 	set("TOOLKIT", flag(m.Toolkit != nil))
 	set("TOOLKIT_VERSION", toolkitVersion)
+	set("READY_REPORT", m.Ready.Report)
+	set("READY_DCGMI", strconv.Itoa(m.Ready.DCGMI))
 	return s.String()
 }
 

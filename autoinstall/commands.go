@@ -45,7 +45,7 @@ var filesOf = map[string][]string{
 	stepPackages:     {"packages.sh"},
 	stepUsers:        {"users.sh", "gpustrap-users.service"},
 	stepUpgrades:     {"upgrades.sh"},
-	stepReady:        {"ready.sh", "gpu-ready.sh", "gpu-ready.service"},
+	stepReady:        {"ready.sh", "gpu-ready.sh", "gpu-ready.service", "gpu-who.sh"},
 }
 
 // script is a script's text and the command that puts it where it runs.

@@ -106,6 +106,7 @@ func hgx(release string) Input {
 	m.Docker, m.Toolkit = defaultDocker(), &config.Toolkit{}
 	m.GPU = &config.GPU{Models: []string{"h100-sxm"}, Count: 8}
 	m.Match.MACs = []net.HardwareAddr{{0xb8, 0xce, 0xf6, 0, 0, 1}}
+	m.Ready = config.Ready{Report: "https://fleet.example/receipts", Token: "0123456789abcdef0123456789abcdef", DCGMI: 1}
 	m.Network = &config.Network{
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.11/24")}, Gateway: netip.MustParseAddr("10.0.0.1"),
 		Nameservers: []netip.Addr{netip.MustParseAddr("10.0.0.53")}, Search: []string{"example.com"}, MTU: 9000,
@@ -117,6 +118,7 @@ func hgx(release string) Input {
 	s.Components = []string{"restricted", "multiverse"}
 	s.Services = append(s.Services, "nvidia-fabricmanager.service")
 	s.FabricManager = true
+	s.GPUs = []gpu.Device{{Model: "h100-sxm", PCI: []string{"10de:2330", "10de:2336"}}}
 	return Input{Machine: m, Stack: s, Report: "http://10.0.0.2:8080/events/hgx01"}
 }
 

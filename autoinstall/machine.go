@@ -247,7 +247,7 @@ func (b *builder) commands(doc *Document) {
 	for _, f := range b.dataFiles(steps) {
 		command := targetCommand(f)
 		doc.LateCommands = append(doc.LateCommands, Command{Shell: command})
-		if f.path != environmentFile {
+		if f.path != environmentFile && f.path != tokenFile {
 			b.shared = append(b.shared, command)
 		}
 	}

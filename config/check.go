@@ -263,6 +263,21 @@ func checkURL(s string) problem {
 	return problem{}
 }
 
+// checkReport refuses what would be readable in the machine's settings.
+func checkReport(s string) problem {
+	const example = "write it like https://fleet.example.org/receipts"
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Hostname() == "":
+		return problem{"this is not a URL", example}
+	case u.User != nil:
+		return problem{"the URL holds credentials, which every user of the machine could read", example + ", and let token_file sign the receipt"}
+	case u.Fragment != "":
+		return problem{"a URL that is posted to has no #", example}
+	}
+	return problem{}
+}
+
 // checkMirror holds what dockerd demands of registry-mirrors (moby,
 // registry/config.go, ValidateMirror).
 func checkMirror(s string) problem {

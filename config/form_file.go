@@ -69,6 +69,32 @@ func (f hashFileForm) decode(d *decoder, n *yaml.Node, path string) text {
 	return text{v: hash, at: out.at}
 }
 
+// tokenFileForm is the path of a file that holds a token; its value is the token.
+type tokenFileForm struct{ textForm }
+
+// tokenPattern leaves out spaces and what a shell or a line of a file may change.
+var tokenPattern = regexp.MustCompile(`^[!-~]{16,256}$`)
+
+func (f tokenFileForm) decode(d *decoder, n *yaml.Node, path string) text {
+	out := f.textForm.decode(d, n, path)
+	if !out.ok() {
+		return out
+	}
+	name := out.v
+	out.v, out.bad = "", true
+	const remedy = "`openssl rand -hex 32` makes one; each machine has its own"
+	content, ok := d.readFile(n, path, name, remedy)
+	if !ok {
+		return out
+	}
+	token := strings.TrimSpace(content)
+	if !tokenPattern.MatchString(token) {
+		d.errorAt(n, path, shorten(name)+": this is not a token: one line of 16 to 256 characters without spaces", remedy)
+		return out
+	}
+	return text{v: token, at: out.at}
+}
+
 // textOrFileForm is a text, or {file: PATH}.
 type textOrFileForm[V any] struct {
 	what   string

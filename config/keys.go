@@ -109,6 +109,8 @@ func settingsFields(gpuModels []string) []field[settings] {
 			"Further Debian packages to install.", "none"),
 		key("sources", func(s *settings) **sourcesKeys { return &s.sources }, sourcesForm(),
 			"Package repositories other than the vendors' own: a site mirror, a test archive.", "the vendors' own"),
+		key("ready", func(s *settings) **readyKeys { return &s.ready }, readyForm(),
+			"What `gpu-ready` does besides, which proves the machine at every boot and writes a receipt.", ""),
 		key("boot", func(s *settings) **bootKeys { return &s.boot }, bootForm(), "Boot menu of the installation medium.", ""),
 		key("after", func(s *settings) *text { return &s.after }, enumOf("what a machine can do after the installation", "poweroff", "reboot"),
 			"What the machine does when the installation is over.", "`poweroff`"),
@@ -332,6 +334,19 @@ func repositoryKeyForm() textOrFileForm[text] {
 		refuse: func(at mark) text { return text{at: at, bad: true} },
 		place:  func(t text) mark { return t.at },
 	}
+}
+
+func readyForm() mappingForm[readyKeys, *readyKeys] {
+	return mapping("ready", nil,
+		key("report", func(r *readyKeys) *text { return &r.report },
+			textForm{what: "a URL that begins with http:// or https://", example: "https://fleet.example.org/receipts", pattern: urlPattern, max: 500, check: checkReport},
+			"URL that the receipt of every boot is posted to.", "none"),
+		key("token_file", func(r *readyKeys) *text { return &r.token }, tokenFileForm{pathForm()},
+			"File that holds the machine's token, relative to the folder of this file. It signs the receipt: header `X-Gpustrap-Signature`, HMAC-SHA256 of the body.",
+			"the receipt is not signed"),
+		key("dcgmi", func(r *readyKeys) *text { return &r.dcgmi }, enumOf("a level of dcgmi diag", "off", "1", "2"),
+			"Level of the `dcgmi diag` that runs until all checks have passed once: `1` takes seconds, `2` minutes. It needs `gpu.dcgm`.", "`off`"),
+	)
 }
 
 func bootForm() mappingForm[bootKeys, *bootKeys] {

@@ -41,6 +41,7 @@ type Machine struct {
 	Network  *Network // nil: DHCP on every Ethernet interface (Subiquity's default)
 	Packages []string // further Debian packages
 	Sources  Sources
+	Ready    Ready
 
 	Boot  Boot
 	After After // what the machine does when the installation is over
@@ -205,6 +206,13 @@ type Source struct {
 	Suite       string
 	Key         []byte // OpenPGP public key given in the file, armored or binary
 	Fingerprint string // 40 hexadecimal digits, upper case
+}
+
+// Ready is what gpu-ready, which proves the machine at every boot, does besides.
+type Ready struct {
+	Report string // URL that the receipt is posted to; empty: nobody
+	Token  string // secret that signs the receipt; empty: it is not signed
+	DCGMI  int    // level of dcgmi diag at the first boot, 1 or 2; 0: none
 }
 
 // Boot is how the installation medium's menu behaves.

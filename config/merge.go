@@ -57,6 +57,7 @@ func mergeSettings(base, over settings) settings {
 		network:     mergeSection(base.network, over.network, mergeNetwork),
 		packages:    latestList(base.packages, over.packages),
 		sources:     mergeSection(base.sources, over.sources, mergeSources),
+		ready:       mergeSection(base.ready, over.ready, mergeReady),
 		boot:        mergeSection(base.boot, over.boot, mergeBoot),
 		after:       latest(base.after, over.after),
 		autoinstall: mergeAutoinstall(base.autoinstall, over.autoinstall),
@@ -195,6 +196,15 @@ func mergeSource(base, over sourceKeys) sourceKeys {
 		suite:       latest(base.suite, over.suite),
 		key:         latest(base.key, over.key),
 		fingerprint: latest(base.fingerprint, over.fingerprint),
+	}
+}
+
+func mergeReady(base, over readyKeys) readyKeys {
+	return readyKeys{
+		section: base.under(over.section),
+		report:  latest(base.report, over.report),
+		token:   latest(base.token, over.token),
+		dcgmi:   latest(base.dcgmi, over.dcgmi),
 	}
 }
 

@@ -66,6 +66,7 @@ func (r *resolver) machine(m *machineKeys, path string) Machine {
 	out.Users = r.users(m, out.Docker != nil, path)
 	out.Storage = storageOf(s.storage)
 	out.Network = r.network(s.network, out.Match, path)
+	out.Ready = r.ready(s, out.GPU, path)
 	out.Boot = r.boot(s.boot, out.Storage.Disk, path)
 	return out
 }
@@ -251,6 +252,24 @@ func sourceOf(k *sourceKeys) Source {
 	out := Source{URL: k.url.v, Suite: k.suite.v, Fingerprint: fingerprintOf(k.fingerprint.v)}
 	if k.key.v != "" {
 		out.Key = []byte(k.key.v)
+	}
+	return out
+}
+
+func (r *resolver) ready(s *settings, gpu *GPU, path string) Ready {
+	k := s.ready
+	if k == nil {
+		return Ready{}
+	}
+	out := Ready{Report: k.report.v, Token: k.token.v}
+	if level := otherwise(k.dcgmi, "off"); level != "off" && (gpu != nil || s.gpu == nil) {
+		out.DCGMI = int(level[0] - '0')
+		if gpu == nil || !gpu.DCGM && !s.gpu.gaps {
+			r.error(k.dcgmi.at, under(path, "ready.dcgmi"), "dcgmi diag needs NVIDIA's Data Center GPU Manager, which is not installed", "add dcgm: true to gpu, or write dcgmi: off")
+		}
+	}
+	if k.token.ok() && !k.report.set() && !k.gaps {
+		r.warn(k.token.at, under(path, "ready.token_file"), "token_file has no meaning without report", "add report: with the URL that receipts are posted to")
 	}
 	return out
 }

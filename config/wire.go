@@ -109,6 +109,7 @@ type settings struct {
 	network                *networkKeys
 	packages               list[text]
 	sources                *sourcesKeys
+	ready                  *readyKeys
 	boot                   *bootKeys
 	after                  text
 	autoinstall            value[*yaml.Node]
@@ -233,6 +234,13 @@ type sourceKeys struct {
 	url, suite  text
 	key         text // the key's text or bytes, from the configuration or a file
 	fingerprint text
+}
+
+type readyKeys struct {
+	section
+	report text
+	token  text // the token itself, read from token_file
+	dcgmi  text
 }
 
 type bootKeys struct {

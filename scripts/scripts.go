@@ -9,10 +9,17 @@ package scripts
 import (
 	"embed"
 	"fmt"
+	"slices"
 )
 
 //go:embed *.sh *.service
 var files embed.FS
+
+//go:embed receipt.schema.json
+var receiptSchema []byte
+
+// ReceiptSchema returns the JSON Schema (draft 2020-12) of what gpu-ready writes.
+func ReceiptSchema() []byte { return slices.Clone(receiptSchema) }
 
 // Read returns the text of a script or a unit, by file name.
 func Read(name string) (string, error) {

@@ -101,6 +101,12 @@ cat >"$work/usr/local/lib/gpustrap/gpu-ready.service" <<'GPUSTRAP_END'
 GPUSTRAP_END
 chmod 0644 "$work/usr/local/lib/gpustrap/gpu-ready.service"
 
+mkdir -p "$work/usr/local/lib/gpustrap"
+cat >"$work/usr/local/lib/gpustrap/gpu-who.sh" <<'GPUSTRAP_END'
+<scripts/gpu-who.sh>
+GPUSTRAP_END
+chmod 0755 "$work/usr/local/lib/gpustrap/gpu-who.sh"
+
 mkdir -p "$work/etc/gpustrap"
 cat >"$work/etc/gpustrap/machine.env" <<'GPUSTRAP_END'
 # Written by gpustrap for hgx01; the scripts in /usr/local/lib/gpustrap read it.
@@ -117,6 +123,7 @@ GPU_SERVICES='nvidia-persistenced.service nvidia-fabricmanager.service'
 GPU_MODULES=''
 GPU_HOLD='linux-generic linux-modules-nvidia-580-server-open-generic nvidia-headless-no-dkms-580-server-open nvidia-utils-580-server nvidia-fabricmanager-580 libnvidia-nscq-580'
 GPU_COUNT='8'
+GPU_PCI='10de:2330 10de:2336'
 KERNEL_PACKAGE='linux-generic'
 DOCKER='1'
 DOCKER_VERSION=''
@@ -124,6 +131,8 @@ DOCKER_DATA_ROOT=''
 DOCKER_USERS='ops'
 TOOLKIT='1'
 TOOLKIT_VERSION=''
+READY_REPORT='https://fleet.example/receipts'
+READY_DCGMI='1'
 GPUSTRAP_END
 chmod 0644 "$work/etc/gpustrap/machine.env"
 
@@ -149,6 +158,12 @@ cat >"$work/etc/gpustrap/daemon.json" <<'GPUSTRAP_END'
 }
 GPUSTRAP_END
 chmod 0644 "$work/etc/gpustrap/daemon.json"
+
+mkdir -p "$work/etc/gpustrap"
+cat >"$work/etc/gpustrap/token" <<'GPUSTRAP_END'
+0123456789abcdef0123456789abcdef
+GPUSTRAP_END
+chmod 0600 "$work/etc/gpustrap/token"
 
 mkdir -p "$work/etc/gpustrap/authorized_keys"
 cat >"$work/etc/gpustrap/authorized_keys/ops" <<'GPUSTRAP_END'

@@ -107,6 +107,12 @@ cat >"$work/usr/local/lib/gpustrap/gpu-ready.service" <<'GPUSTRAP_END'
 GPUSTRAP_END
 chmod 0644 "$work/usr/local/lib/gpustrap/gpu-ready.service"
 
+mkdir -p "$work/usr/local/lib/gpustrap"
+cat >"$work/usr/local/lib/gpustrap/gpu-who.sh" <<'GPUSTRAP_END'
+<scripts/gpu-who.sh>
+GPUSTRAP_END
+chmod 0755 "$work/usr/local/lib/gpustrap/gpu-who.sh"
+
 mkdir -p "$work/etc/gpustrap"
 cat >"$work/etc/gpustrap/machine.env" <<'GPUSTRAP_END'
 # Written by gpustrap for lab; the scripts in /usr/local/lib/gpustrap read it.
@@ -123,6 +129,7 @@ GPU_SERVICES='nvidia-persistenced.service'
 GPU_MODULES=''
 GPU_HOLD='linux-generic linux-modules-nvidia-580-server-open-generic nvidia-headless-no-dkms-580-server-open nvidia-utils-580-server'
 GPU_COUNT='4'
+GPU_PCI=''
 KERNEL_PACKAGE='linux-generic'
 DOCKER='1'
 DOCKER_VERSION='5:29.6.1-1~ubuntu.22.04~jammy'
@@ -130,6 +137,8 @@ DOCKER_DATA_ROOT='/srv/docker'
 DOCKER_USERS='ops ada'
 TOOLKIT='1'
 TOOLKIT_VERSION='1.20.1-1'
+READY_REPORT=''
+READY_DCGMI='0'
 GPUSTRAP_END
 chmod 0644 "$work/etc/gpustrap/machine.env"
 

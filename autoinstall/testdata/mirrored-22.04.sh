@@ -101,6 +101,12 @@ cat >"$work/usr/local/lib/gpustrap/gpu-ready.service" <<'GPUSTRAP_END'
 GPUSTRAP_END
 chmod 0644 "$work/usr/local/lib/gpustrap/gpu-ready.service"
 
+mkdir -p "$work/usr/local/lib/gpustrap"
+cat >"$work/usr/local/lib/gpustrap/gpu-who.sh" <<'GPUSTRAP_END'
+<scripts/gpu-who.sh>
+GPUSTRAP_END
+chmod 0755 "$work/usr/local/lib/gpustrap/gpu-who.sh"
+
 mkdir -p "$work/etc/gpustrap"
 cat >"$work/etc/gpustrap/machine.env" <<'GPUSTRAP_END'
 # Written by gpustrap for mirrored; the scripts in /usr/local/lib/gpustrap read it.
@@ -117,6 +123,7 @@ GPU_SERVICES='nvidia-persistenced.service'
 GPU_MODULES=''
 GPU_HOLD='linux-generic linux-modules-nvidia-580-server-open-generic nvidia-headless-no-dkms-580-server-open nvidia-utils-580-server'
 GPU_COUNT='1'
+GPU_PCI=''
 KERNEL_PACKAGE='linux-generic'
 DOCKER='1'
 DOCKER_VERSION=''
@@ -124,6 +131,8 @@ DOCKER_DATA_ROOT=''
 DOCKER_USERS='ops'
 TOOLKIT='1'
 TOOLKIT_VERSION=''
+READY_REPORT=''
+READY_DCGMI='0'
 GPUSTRAP_END
 chmod 0644 "$work/etc/gpustrap/machine.env"
 

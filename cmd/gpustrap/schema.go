@@ -5,20 +5,29 @@ import (
 
 	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/gpu"
+	"github.com/gpustrap/gpustrap/scripts"
 )
 
 func newSchema(w *world) *cobra.Command {
 	return &cobra.Command{
-		Use:   "schema",
+		Use:   "schema [receipt]",
 		Short: "Print the JSON Schema of the configuration, for editors",
 		Long: `Prints the JSON Schema (draft 2020-12) that gpustrap.yaml follows. An editor
 with the YAML language server completes and checks the file with it:
 
   gpustrap schema > gpustrap.schema.json
   # first line of gpustrap.yaml:
-  # yaml-language-server: $schema=gpustrap.schema.json`,
-		Args: usageArgs(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
+  # yaml-language-server: $schema=gpustrap.schema.json
+
+With the word receipt, prints the schema of what gpu-ready writes on the
+machine and sends to ready.report.`,
+		Args:      usageArgs(cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs)),
+		ValidArgs: []string{"receipt"},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				_, err := w.stdout.Write(scripts.ReceiptSchema())
+				return err
+			}
 			names, err := modelNames()
 			if err != nil {
 				return err
