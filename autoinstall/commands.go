@@ -29,9 +29,10 @@ const (
 	stepReady        = "ready"
 )
 
-// chooseDisk and growRoot run in the installer, not on the machine.
+// Scripts that run in the installer, not on the machine.
 const (
 	chooseDisk = "choose-disk.sh"
+	keepData   = "keep-data.sh"
 	growRoot   = "grow-root.sh"
 )
 
@@ -59,7 +60,7 @@ type scriptSet map[string]script
 
 func readScripts() (scriptSet, error) {
 	set := scriptSet{}
-	names := []string{"steps.sh", "install.sh", chooseDisk, growRoot}
+	names := []string{"steps.sh", "install.sh", chooseDisk, keepData, growRoot}
 	for _, files := range filesOf {
 		names = append(names, files...)
 	}
@@ -73,7 +74,7 @@ func readScripts() (scriptSet, error) {
 		}
 		set[name] = script{text: text}
 		command := targetCommand(set.file(name))
-		if name == chooseDisk || name == growRoot {
+		if name == chooseDisk || name == keepData || name == growRoot {
 			command = writeCommand("", file{path.Join(liveFolder, name), "0755", text})
 		}
 		set[name] = script{text, command}

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"gopkg.in/yaml.v3"
+
 	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/gpu"
 )
@@ -150,8 +152,51 @@ func mirrored(release string) Input {
 	return in
 }
 
+// raid has its system on two encrypted disks, and disks of data.
+func raid(release string) Input {
+	m := baseMachine("raid", release)
+	swap := int64(16 << 30)
+	m.Storage = config.Storage{
+		Layout: "raid1", Disk: config.Disk{Size: "smallest"}, Further: []config.Disk{{Size: "smallest"}},
+		Encryption: &config.Encryption{Key: "correct horse: #battery 'staple'"}, Swap: &swap,
+		Data: []config.Data{
+			{Disk: config.Disk{Serial: "DATA1"}, Mount: "/srv", Preserve: true, Filesystem: "ext4"},
+			{Disk: config.Disk{WWN: "0x500a07512345678b"}, Mount: "/srv/scratch", Filesystem: "xfs"},
+		},
+	}
+	return Input{Machine: m}
+}
+
+// volumes has logical volumes of which the installer's own layout does not do
+// all.
+func volumes(release string) Input {
+	m := baseMachine("volumes", release)
+	none := int64(0)
+	m.Arch = "arm64"
+	m.Storage.Boot, m.Storage.Swap = 4<<30, &none
+	return Input{Machine: m}
+}
+
+// described has storage actions of its own.
+func described(release string) Input {
+	m := baseMachine("described", release)
+	m.Storage = config.Storage{Disk: config.Disk{Serial: "A"}, Further: []config.Disk{{Path: "/dev/vdb"}}, Config: new(yaml.Node)}
+	if err := yaml.Unmarshal([]byte(`
+- {id: disk-0, type: disk, ptable: gpt, wipe: superblock, grub_device: true}
+- {id: disk-1, type: disk, ptable: gpt, wipe: superblock}
+- {id: root, type: partition, device: disk-1, size: -1}
+- {id: root-format, type: format, volume: root, fstype: ext4}
+- {id: root-mount, type: mount, device: root-format, path: /}
+`), m.Storage.Config); err != nil {
+		panic(err)
+	}
+	m.Storage.Config = m.Storage.Config.Content[0]
+	return Input{Machine: m}
+}
+
 var fixtures = map[string]func(release string) Input{
 	"workstation": workstation, "lab": lab, "hgx": hgx, "plain": plain, "mirrored": mirrored,
+	"raid": raid, "volumes": volumes, "described": described,
 }
 
 func newTestRenderer(t testing.TB) *Renderer {

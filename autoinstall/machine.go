@@ -3,7 +3,6 @@ package autoinstall
 import (
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/templates"
@@ -173,67 +172,22 @@ func (b *builder) ownArchive(out *APT) {
 	}
 }
 
-// storage returns the layout with the nearest thing to the disk rule that the
-// installer can match by itself; choose-disk.sh, in early-commands, replaces it
-// with the path of the one disk that fits.
-func (b *builder) storage() *Storage {
-	m := &b.in.Machine
-	layout := &Layout{Name: m.Storage.Layout}
-	if layout.Name == "lvm" {
-		layout.SizingPolicy = "all"
-	}
-	match := Match{}
-	switch d := m.Storage.Disk; {
-	case d.Serial != "":
-		// ID_SERIAL, which the installer compares, has the model before the
-		// serial number and sometimes a namespace behind it.
-		match.Serial = "*" + literalPattern(d.Serial) + "*"
-	case d.WWN != "":
-		match.Path = "/dev/disk/by-id/wwn-" + literalPattern(d.WWN)
-	case d.Path != "":
-		match.Path = literalPattern(d.Path)
-	case d.Size != "":
-		match.Size = d.Size
-	default:
-		match.Size = "largest"
-	}
-	layout.Match = Matches{match}
-	return &Storage{Layout: layout}
-}
-
-// literalPattern returns a shell pattern that matches s alone.
-func literalPattern(s string) string {
-	return strings.NewReplacer("[", "[[]", "*", "[*]", "?", "[?]").Replace(s)
-}
-
-// diskRule returns the arguments of choose-disk.sh.
-func diskRule(d config.Disk) []string {
-	switch {
-	case d.Serial != "":
-		return []string{"serial", d.Serial}
-	case d.WWN != "":
-		return []string{"wwn", d.WWN}
-	case d.Path != "":
-		return []string{"path", d.Path}
-	case d.Size != "":
-		return []string{"size", d.Size}
-	}
-	return []string{"only"}
-}
-
 // commands fills early- and late-commands.
 func (b *builder) commands(doc *Document) {
 	m := &b.in.Machine
-	ownStorage := m.Autoinstall != nil && valueOf(m.Autoinstall, "storage") != nil &&
-		valueOf(resolveAlias(valueOf(m.Autoinstall, "storage")), "config") != nil
+	ownStorage := ownsStorage(m.Autoinstall)
 	run := func(list *[]Command, command ...string) {
 		*list = append(*list, Command{Shell: templates.ShellCommand(command...)})
 	}
 	if !ownStorage {
 		doc.EarlyCommands = append(doc.EarlyCommands, Command{Shell: b.scripts[chooseDisk].command})
-		run(&doc.EarlyCommands, append([]string{"bash", liveFolder + "/" + chooseDisk}, diskRule(m.Storage.Disk)...)...)
+		run(&doc.EarlyCommands, append([]string{"bash", liveFolder + "/" + chooseDisk}, diskRules(&m.Storage)...)...)
+		if keep := keepRules(&m.Storage); len(keep) > 0 {
+			doc.EarlyCommands = append(doc.EarlyCommands, Command{Shell: b.scripts[keepData].command})
+			run(&doc.EarlyCommands, append([]string{"bash", liveFolder + "/" + keepData}, keep...)...)
+		}
 	}
-	if m.Ubuntu == "22.04" && m.Storage.Layout == "lvm" && !ownStorage {
+	if m.Ubuntu == "22.04" && m.Storage.Layout == "lvm" && b.ownLayout() && !ownStorage {
 		doc.LateCommands = append(doc.LateCommands, Command{Shell: b.scripts[growRoot].command})
 		run(&doc.LateCommands, "sh", liveFolder+"/"+growRoot)
 	}

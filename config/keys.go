@@ -269,26 +269,6 @@ func toolkitForm() switchForm[toolkitKeys, *toolkitKeys] {
 	return switchForm[toolkitKeys, *toolkitKeys]{keys, func(t *toolkitKeys) *value[bool] { return &t.on }, "{} for the defaults"}
 }
 
-func storageForm() mappingForm[storageKeys, *storageKeys] {
-	disk := mapping("disk", []group{{keys: []string{"serial", "wwn", "path", "size"}, one: true}},
-		key("serial", func(k *diskKeys) *text { return &k.serial },
-			textForm{what: "a serial number", example: `"S6ESNX0W123456"`, pattern: oneLine, max: 128, check: checkSerial}, "Serial number, as `lsblk -o NAME,SERIAL` prints it.", ""),
-		key("wwn", func(k *diskKeys) *text { return &k.wwn },
-			textForm{what: "a World Wide Name", example: "eui.0025388c01b2c3d4", pattern: wwnPattern, max: 200, hint: "`lsblk -o NAME,WWN` prints it; quote one that begins with 0x"},
-			"World Wide Name, as `lsblk -o NAME,WWN` prints it.", ""),
-		key("path", func(k *diskKeys) *text { return &k.path },
-			textForm{what: "the path of a device", example: "/dev/nvme0n1", pattern: devicePattern, max: 200, check: checkDevice},
-			"Device file. A kernel name such as /dev/sda can change between boots; /dev/disk/by-id/… does not.", ""),
-		key("size", func(k *diskKeys) *text { return &k.size }, enumOf("a rule", "largest", "smallest"), "The largest or the smallest disk.", ""),
-	)
-	return mapping("storage", nil,
-		key("layout", func(s *storageKeys) *text { return &s.layout }, enumOf("a layout", "lvm", "direct"),
-			"Layout: logical volumes, or plain partitions.", "`lvm`"),
-		key("disk", func(s *storageKeys) **diskKeys { return &s.disk }, disk,
-			"The disk that is erased: exactly one of `serial`, `wwn`, `path` and `size`.", "the only disk besides the installation medium; where there are several, the installation stops"),
-	)
-}
-
 func networkForm() mappingForm[networkKeys, *networkKeys] {
 	address := textForm{what: "an IP address", example: "10.0.0.1", pattern: addressPattern, max: 45, check: checkAddress}
 	return mapping("network", []group{{keys: []string{"interface", "mac"}}},

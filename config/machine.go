@@ -163,8 +163,49 @@ type Toolkit struct {
 
 // Storage is where and how the system is installed.
 type Storage struct {
-	Layout string // direct or lvm
-	Disk   Disk
+	Layout     string // direct, lvm, zfs or raid1; empty with Config
+	Disk       Disk   // the first disk of the system
+	Further    []Disk // the others, of raid1 or Config
+	Encryption *Encryption
+	Boot       int64  // size of /boot's own partition in bytes; 0: the layout's own
+	Swap       *int64 // size of the swap file in bytes; nil: the installer's own
+	Data       []Data
+
+	// Config is a list of curtin's storage actions in place of a layout, or nil.
+	// Its disks have the ids disk-0, disk-1 and so on.
+	Config *yaml.Node
+}
+
+// Disks returns the rules for the disks of the system, of which all are erased.
+func (s Storage) Disks() []Disk { return append([]Disk{s.Disk}, s.Further...) }
+
+// Exact reports whether the storage names every disk that is erased.
+func (s Storage) Exact() bool {
+	for _, d := range s.Disks() {
+		if !d.Exact() {
+			return false
+		}
+	}
+	for _, d := range s.Data {
+		if !d.Preserve && !d.Disk.Exact() {
+			return false
+		}
+	}
+	return true
+}
+
+// Encryption says how the system's file systems are encrypted.
+type Encryption struct {
+	Key string // passphrase
+}
+
+// Data is a disk of its own.
+type Data struct {
+	Disk       Disk
+	Mount      string // absolute path
+	Preserve   bool   // what is on it stays; only an empty disk is formatted
+	Filesystem string // ext4, xfs or btrfs, where it is formatted
+	Partition  int    // number of the one to mount; 0: the one with a file system
 }
 
 // Disk says which disk is erased. At most one field is set; none: the machine

@@ -5,7 +5,7 @@ import "gopkg.in/yaml.v3"
 // The rule of inheritance, the same at every level (top level, then a profile
 // and what it extends, then the machine): a scalar replaces the inherited one,
 // a list replaces the inherited list, a mapping is merged key by key. Keys of
-// which only one may stand (gpu's model, pci and auto; storage's disk; a user's
+// which only one may stand (gpu's model, pci and auto; storage's disk and disks, and its layout and config; a user's
 // password_hash and password_file; network's interface and mac) replace each
 // other. `off` switches a section off and keeps what it inherits, so that a
 // mapping further down switches it on again.
@@ -150,14 +150,31 @@ func mergeToolkit(base, over toolkitKeys) toolkitKeys {
 }
 
 func mergeStorage(base, over storageKeys) storageKeys {
-	disk := base.disk
-	if over.disk != nil {
-		disk = over.disk
+	merged := storageKeys{
+		section:    base.under(over.section),
+		layout:     base.layout,
+		disk:       base.disk,
+		disks:      base.disks,
+		encryption: mergeSection(base.encryption, over.encryption, mergeEncryption),
+		boot:       latest(base.boot, over.boot),
+		swap:       latest(base.swap, over.swap),
+		data:       latestList(base.data, over.data),
+		config:     base.config,
 	}
-	return storageKeys{
+	if over.disk != nil || over.disks.set() {
+		merged.disk, merged.disks = over.disk, over.disks
+	}
+	if over.layout.set() || over.config.set() {
+		merged.layout, merged.config = over.layout, over.config
+	}
+	return merged
+}
+
+func mergeEncryption(base, over encryptionKeys) encryptionKeys {
+	return encryptionKeys{
 		section: base.under(over.section),
-		layout:  latest(base.layout, over.layout),
-		disk:    disk,
+		on:      latest(base.on, over.on),
+		key:     latest(base.key, over.key),
 	}
 }
 

@@ -64,10 +64,10 @@ func (r *resolver) machine(m *machineKeys, path string) Machine {
 	out.Docker = r.docker(s.docker, path)
 	out.Toolkit = r.toolkit(s, path)
 	out.Users = r.users(m, out.Docker != nil, path)
-	out.Storage = storageOf(s.storage)
+	out.Storage = r.storage(s.storage, &out, path)
 	out.Network = r.network(s.network, out.Match, path)
 	out.Ready = r.ready(s, out.GPU, path)
-	out.Boot = r.boot(s.boot, out.Storage.Disk, path)
+	out.Boot = r.boot(s.boot, out.Storage.Exact(), path)
 	return out
 }
 
@@ -226,18 +226,6 @@ func (r *resolver) toolkit(s *settings, path string) *Toolkit {
 	return &Toolkit{Version: s.toolkit.version.v}
 }
 
-func storageOf(k *storageKeys) Storage {
-	out := Storage{Layout: defaultStorage}
-	if k == nil {
-		return out
-	}
-	out.Layout = otherwise(k.layout, defaultStorage)
-	if k.disk != nil {
-		out.Disk = Disk{Serial: k.disk.serial.v, WWN: k.disk.wwn.v, Path: k.disk.path.v, Size: k.disk.size.v}
-	}
-	return out
-}
-
 func sourcesOf(k *sourcesKeys) Sources {
 	if k == nil {
 		return Sources{}
@@ -274,9 +262,9 @@ func (r *resolver) ready(s *settings, gpu *GPU, path string) Ready {
 	return out
 }
 
-func (r *resolver) boot(k *bootKeys, disk Disk, path string) Boot {
+func (r *resolver) boot(k *bootKeys, exact bool, path string) Boot {
 	out := Boot{Confirm: ConfirmTyped, Timeout: defaultTimeout}
-	if disk.Exact() {
+	if exact {
 		out.Confirm = ConfirmCountdown
 	}
 	if k == nil {
@@ -291,7 +279,7 @@ func (r *resolver) boot(k *bootKeys, disk Disk, path string) Boot {
 		r.warn(k.timeout.at, under(path, "boot.timeout"), "timeout has no meaning with confirm: "+k.confirm.v, "remove it, or write confirm: countdown",
 			r.related(k.confirm.at, "confirm is here"))
 	}
-	if out.Confirm == ConfirmNone && !disk.Exact() {
+	if out.Confirm == ConfirmNone && !exact {
 		r.warn(k.confirm.at, under(path, "boot.confirm"), "the medium erases a disk without asking, and storage.disk does not name one exactly",
 			"name the disk by serial, wwn or path, or write confirm: typed")
 	}

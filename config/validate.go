@@ -199,36 +199,66 @@ func (r *resolver) checkAddresses(fleet *Fleet) {
 
 // checkDisks warns of a disk that several machines name: it can be in one.
 func (r *resolver) checkDisks(fleet *Fleet) {
-	first := map[string]int{}
+	type owner struct {
+		machine int
+		at      mark
+	}
+	first := map[string]owner{}
 	for i := range fleet.Machines {
 		m := &fleet.Machines[i]
-		disk := m.Storage.Disk
-		key, value := "serial", disk.Serial
-		if disk.WWN != "" {
-			key, value = "wwn", disk.WWN
+		for _, disk := range m.diskKeys() {
+			key, value := "serial", disk.keys.serial
+			if disk.keys.wwn.ok() {
+				key, value = "wwn", disk.keys.wwn
+			}
+			if !value.ok() {
+				continue
+			}
+			name := key + " " + strings.ToLower(value.v)
+			other, taken := first[name]
+			if !taken {
+				first[name] = owner{i, value.at}
+				continue
+			}
+			if other.machine == i {
+				continue // checkDiskRules has said so
+			}
+			var related []report.Related
+			if other.at != value.at {
+				related = append(related, r.related(other.at, fmt.Sprintf("the disk of %s is here", fleet.Machines[other.machine].Name)))
+			}
+			r.warn(value.at, fmt.Sprintf("machines[%d].storage.%s.%s", i, disk.path, key), "several machines are installed on the disk with this "+key,
+				"give each machine its own disk, or a rule such as size: largest", related...)
 		}
-		if value == "" {
-			continue
-		}
-		value = key + " " + strings.ToLower(value)
-		owner, taken := first[value]
-		if !taken {
-			first[value] = i
-			continue
-		}
-		var related []report.Related
-		if other := &fleet.Machines[owner]; other.diskMark() != m.diskMark() {
-			related = append(related, r.related(other.diskMark(), fmt.Sprintf("the disk of %s is here", other.Name)))
-		}
-		r.warn(m.diskMark(), fmt.Sprintf("machines[%d].storage.disk.%s", i, key), "several machines are installed on the disk with this "+key,
-			"give each machine its own disk, or a rule such as size: largest", related...)
 	}
 }
 
-func (m *Machine) diskMark() mark {
-	disk := m.origin.keys.settings.storage.disk
-	if disk.wwn.set() {
-		return disk.wwn.at
+// diskRule is a rule as it was written, with its path within storage.
+type diskRule struct {
+	keys *diskKeys
+	path string
+}
+
+func (m *Machine) diskKeys() []diskRule {
+	if k := m.origin.keys.settings.storage; k != nil {
+		return k.rules()
 	}
-	return disk.serial.at
+	return nil
+}
+
+// rules returns the rules that name disks.
+func (k *storageKeys) rules() []diskRule {
+	var out []diskRule
+	if k.disk != nil {
+		out = append(out, diskRule{k.disk, "disk"})
+	}
+	for i, d := range k.disks.items {
+		out = append(out, diskRule{d, fmt.Sprintf("disks[%d]", i)})
+	}
+	for i, d := range k.data.items {
+		if d.disk != nil {
+			out = append(out, diskRule{d.disk, fmt.Sprintf("data[%d].disk", i)})
+		}
+	}
+	return out
 }

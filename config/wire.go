@@ -204,8 +204,28 @@ type toolkitKeys struct {
 
 type storageKeys struct {
 	section
-	layout text
-	disk   *diskKeys
+	layout     text
+	disk       *diskKeys
+	disks      list[*diskKeys]
+	encryption *encryptionKeys
+	boot, swap text
+	data       list[*dataKeys]
+	config     value[*yaml.Node]
+}
+
+type encryptionKeys struct {
+	section
+	on  value[bool]
+	key text // what the file holds
+}
+
+type dataKeys struct {
+	section
+	disk       *diskKeys
+	mount      text
+	preserve   value[bool]
+	filesystem text
+	partition  value[int]
 }
 
 type diskKeys struct {

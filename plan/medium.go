@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"testing/fstest"
 
@@ -67,11 +68,32 @@ func Menu(m *Machine) *grubcfg.Menu {
 
 // menuTitle says what the default entry does.
 func menuTitle(m *config.Machine) string {
-	title := fmt.Sprintf("ERASE %s and install %s", DiskText(m.Storage.Disk), m.Name)
+	title := fmt.Sprintf("ERASE %s and install %s", ErasedText(m.Storage), m.Name)
 	if m.Boot.Confirm == config.ConfirmTyped {
 		title += " (asks first)"
 	}
 	return title
+}
+
+// ErasedText names the disks that an installation erases, in words.
+func ErasedText(s config.Storage) string {
+	var disks []string
+	for _, d := range s.Disks() {
+		disks = append(disks, DiskText(d))
+	}
+	for _, d := range s.Data {
+		if !d.Preserve {
+			disks = append(disks, DiskText(d.Disk))
+		}
+	}
+	last := len(disks) - 1
+	switch {
+	case last == 0:
+		return disks[0]
+	case slices.IndexFunc(disks, func(d string) bool { return d != disks[0] }) < 0:
+		return fmt.Sprintf("%d disks: %s", len(disks), disks[0])
+	}
+	return strings.Join(disks[:last], ", ") + " and " + disks[last]
 }
 
 // DiskText names the disk that a rule means, in words.
@@ -121,8 +143,15 @@ func Secrets(m *Machine) string {
 			hashes = append(hashes, u.Name)
 		}
 	}
-	if len(hashes) == 0 {
+	var secrets []string
+	if len(hashes) > 0 {
+		secrets = append(secrets, "the password hash of "+strings.Join(hashes, ", "))
+	}
+	if m.Storage.Encryption != nil {
+		secrets = append(secrets, "the passphrase of its disks")
+	}
+	if len(secrets) == 0 {
 		return "whoever holds it can read the configuration of " + m.Name + " and its users' public keys; it has no password hash"
 	}
-	return "whoever holds it can read the password hash of " + strings.Join(hashes, ", ") + ": keep it as you keep the password"
+	return "whoever holds it can read " + strings.Join(secrets, " and ") + ": keep it as you keep the password"
 }

@@ -296,3 +296,19 @@ func stat(t *testing.T, name string) fs.FileInfo {
 	}
 	return info
 }
+
+func TestErasedText(t *testing.T) {
+	tests := []struct{ storage, want string }{
+		{"{}", "the disk"},
+		{"{disk: {serial: S1}}", "disk SERIAL S1"},
+		{"{layout: raid1}", "2 disks: the disk"},
+		{"{layout: raid1, disks: [{size: smallest}, {size: smallest}]}", "2 disks: the smallest disk"},
+		{"{layout: raid1, disks: [{serial: S1}, {wwn: eui.1}]}", "disk SERIAL S1 and disk WWN eui.1"},
+		{"{disk: {path: /dev/vda}, data: [{disk: {serial: K}, mount: /srv}, {disk: {serial: E}, mount: /data, preserve: false}]}", "disk /dev/vda and disk SERIAL E"},
+	}
+	for _, tt := range tests {
+		if got := plan.ErasedText(one(t, "storage: "+tt.storage+"\n").Storage); got != tt.want {
+			t.Errorf("%s erases %q, want %q", tt.storage, got, tt.want)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/gpu"
 	"github.com/gpustrap/gpustrap/plan"
 )
@@ -75,6 +76,7 @@ type explanation struct {
 	Ubuntu string     `json:"ubuntu"`
 	Arch   string     `json:"arch"`
 	Erases string     `json:"erases"`
+	Keeps  []string   `json:"keeps,omitempty"`
 	Users  []string   `json:"users"`
 	Stack  *gpu.Stack `json:"stack,omitempty"`
 }
@@ -84,7 +86,12 @@ func explainJSON(out io.Writer, machines []*plan.Machine) error {
 	for _, m := range machines {
 		e := explanation{
 			Name: m.Name, Ubuntu: m.Ubuntu, Arch: m.Arch,
-			Erases: plan.DiskText(m.Storage.Disk), Stack: m.Stack,
+			Erases: plan.ErasedText(m.Storage), Stack: m.Stack,
+		}
+		for _, d := range m.Storage.Data {
+			if d.Preserve {
+				e.Keeps = append(e.Keeps, plan.DiskText(d.Disk)+" at "+d.Mount)
+			}
 		}
 		for _, u := range m.Users {
 			e.Users = append(e.Users, u.Name)
@@ -103,7 +110,10 @@ func explainMachine(out io.Writer, m *plan.Machine) error {
 		_, _ = fmt.Fprintf(t, "  %s\t%s\n", what, fmt.Sprintf(format, args...))
 	}
 	_, _ = fmt.Fprintf(t, "%s: Ubuntu %s, %s\n", m.Name, m.Ubuntu, m.Arch)
-	line("erases", "%s, layout %s, asks: %s", plan.DiskText(m.Storage.Disk), m.Storage.Layout, m.Boot.Confirm)
+	for _, text := range storageTexts(m.Storage) {
+		line(text.what, "%s", text.words)
+	}
+	line("asks", "%s", m.Boot.Confirm)
 	for _, u := range m.Users {
 		line("user", "%s", userText(u))
 	}
@@ -134,6 +144,34 @@ func explainMachine(out io.Writer, m *plan.Machine) error {
 	}
 	_, err := io.WriteString(out, why.String())
 	return err
+}
+
+// storageText is a line about disks: what happens to them.
+type storageText struct{ what, words string }
+
+// storageTexts says what is wiped and what stays.
+func storageTexts(s config.Storage) []storageText {
+	system := s
+	system.Data = nil
+	layout := "layout " + s.Layout
+	if s.Config != nil {
+		layout = fmt.Sprintf("by the %d actions of storage.config", len(s.Config.Content))
+	}
+	if s.Encryption != nil {
+		layout += ", encrypted"
+	}
+	texts := []storageText{{"erases", plan.ErasedText(system) + ", " + layout}}
+	for _, d := range s.Data {
+		if !d.Preserve {
+			texts = append(texts, storageText{"erases", fmt.Sprintf("%s, %s at %s", plan.DiskText(d.Disk), d.Filesystem, d.Mount)})
+		}
+	}
+	for _, d := range s.Data {
+		if d.Preserve {
+			texts = append(texts, storageText{"keeps", fmt.Sprintf("what is on %s, at %s; only if it is empty, it gets %s", plan.DiskText(d.Disk), d.Mount, d.Filesystem)})
+		}
+	}
+	return append(texts, storageText{"keeps", "every other disk, untouched"})
 }
 
 // driverText says which driver a Stack has.
