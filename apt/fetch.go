@@ -93,6 +93,15 @@ func Fetch(ctx context.Context, sources []Source, o Options) (*Archive, error) {
 type fetcher struct {
 	Options
 	total *progress
+	turns sync.Map // name in the cache -> *sync.Mutex
+}
+
+// turn makes those who bring the same file wait for each other: suites share
+// indexes, empty ones if no others. It returns what ends the turn.
+func (f *fetcher) turn(name string) (done func()) {
+	mu, _ := f.turns.LoadOrStore(name, &sync.Mutex{})
+	mu.(*sync.Mutex).Lock()
+	return mu.(*sync.Mutex).Unlock
 }
 
 // progress adds up the progress of downloads that run at the same time.

@@ -22,6 +22,7 @@ type Class struct {
 	Sources []Source
 	Arch    string
 	Request Request
+	Base    string // what Request.Installed is of, such as the name of an installation medium; not looked at by Check
 	// Also are further requests of which the machine makes one instead, once it
 	// has seen its GPUs. The lock has what any of them takes.
 	Also []Request
@@ -44,6 +45,7 @@ type LockedClass struct {
 	Asked      []string `yaml:"asked"`
 	OrAsked    []string `yaml:"or_asked,omitempty"` // each a list with blanks
 	Recommends bool     `yaml:"recommends"`
+	Base       string   `yaml:"base,omitempty"` // what the machine has before
 	Pins       []string `yaml:"pins,omitempty"`
 	Packages   []string `yaml:"packages"` // keys of LockedPackage, by name
 	Removed    []string `yaml:"removed,omitempty"`
@@ -107,7 +109,7 @@ func (p Pin) describe() string {
 
 // head is what a class asks for, without what it gets.
 func (c *Class) head() LockedClass {
-	l := LockedClass{Name: c.Name, Arch: c.Arch, Asked: slices.Clone(c.Request.Packages), Recommends: c.Request.Recommends}
+	l := LockedClass{Name: c.Name, Arch: c.Arch, Asked: slices.Clone(c.Request.Packages), Recommends: c.Request.Recommends, Base: c.Base}
 	for _, r := range c.Also {
 		l.OrAsked = append(l.OrAsked, strings.Join(r.Packages, " "))
 	}
@@ -281,6 +283,17 @@ func DecodeLock(text []byte) (*Lock, error) {
 		}
 	}
 	return l, nil
+}
+
+// Snapshot returns the id of the state of the archive that the lock was made from,
+// or nothing.
+func (l *Lock) Snapshot() string {
+	for _, s := range l.Suites {
+		if s.Snapshot != "" {
+			return s.Snapshot
+		}
+	}
+	return ""
 }
 
 // Class returns a class of the lock, or nil.

@@ -151,6 +151,7 @@ func (f *fetcher) indexFile(ctx context.Context, j *job, path string, file Index
 		return f.bySHA512(ctx, url, file, filepath.Join(folder, file.SHA512))
 	}
 	name := filepath.Join(folder, file.SHA256)
+	defer f.turn(name)()
 	urls := []string{url}
 	if j.suite.Release.ByHash {
 		urls = []string{url[:strings.LastIndexByte(url, '/')+1] + "by-hash/SHA256/" + file.SHA256, url}

@@ -16,6 +16,9 @@ func (l *Lock) Update(classes []Class, names []string) (*Lock, error) {
 	if len(names) == 0 {
 		return NewLock(classes)
 	}
+	if err := l.sameBase(classes); err != nil {
+		return nil, err
+	}
 	free := map[string]bool{}
 	for _, name := range names {
 		built := ""
@@ -33,6 +36,44 @@ func (l *Lock) Update(classes []Class, names []string) (*Lock, error) {
 			}
 		}
 	}
+	out, err := l.keeping(classes, free)
+	if err != nil {
+		return nil, fmt.Errorf("cannot update %s and nothing else: %w", strings.Join(names, ", "), err)
+	}
+	return out, nil
+}
+
+// Refit returns a lock for classes that are no longer those of the lock: what is
+// locked already keeps its version, and what is new gets that which the archives
+// offer now. The errors are those of Update.
+func (l *Lock) Refit(classes []Class) (*Lock, error) {
+	if err := l.sameBase(classes); err != nil {
+		return nil, err
+	}
+	out, err := l.keeping(classes, nil)
+	if err != nil {
+		return nil, fmt.Errorf("cannot keep the versions that are locked: %w", err)
+	}
+	return out, nil
+}
+
+// sameBase refuses to keep versions that were worked out for machines which have
+// something else before.
+func (l *Lock) sameBase(classes []Class) error {
+	for _, c := range classes {
+		if old := l.Class(c.Name); old != nil && old.Base != c.Base {
+			return &Error{
+				Summary: fmt.Sprintf("%s was locked on top of %s, not of %s", c.Name, cmp.Or(old.Base, "nothing"), cmp.Or(c.Base, "nothing")),
+				Advice:  "name the same medium again with --iso; or make the lock anew, with newer versions: gpustrap lock --update",
+			}
+		}
+	}
+	return nil
+}
+
+// keeping locks the classes; packages that are locked and not free keep their
+// versions.
+func (l *Lock) keeping(classes []Class, free map[string]bool) (*Lock, error) {
 	pinned := slices.Clone(classes)
 	for i := range pinned {
 		c := &pinned[i]
@@ -57,7 +98,7 @@ func (l *Lock) Update(classes []Class, names []string) (*Lock, error) {
 	}
 	out, err := NewLock(pinned)
 	if err != nil {
-		return nil, fmt.Errorf("cannot update %s and nothing else: %w", strings.Join(names, ", "), err)
+		return nil, err
 	}
 	for i := range out.Classes { // the pins of this update are not the configuration's
 		for _, c := range classes {

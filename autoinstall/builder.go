@@ -75,6 +75,7 @@ func (b *builder) steps() []string {
 	add(stepUsers, len(b.dockerUsers()) > 0)
 	add(stepUpgrades, b.in.Stack != nil && len(b.in.Stack.Hold) > 0)
 	add(stepReady, b.in.Stack != nil || m.Docker != nil)
+	add(stepUnlock, installs && b.in.Locked != nil)
 	return out
 }
 
@@ -112,6 +113,9 @@ func (b *builder) dataFiles(steps []string) []file {
 		if pins := b.preferences(); pins != "" {
 			files = append(files, file{dataFolder + "/preferences", "0644", pins})
 		}
+	}
+	if slices.Contains(steps, stepUnlock) {
+		files = append(files, file{dataFolder + "/versions", "0644", strings.Join(b.in.Locked.Versions, "\n") + "\n"})
 	}
 	if b.in.Stacks != nil {
 		files = append(files, file{dataFolder + "/stacks", "0644", string(b.in.Stacks)})

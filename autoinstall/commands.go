@@ -27,6 +27,7 @@ const (
 	stepUsers        = "users"
 	stepUpgrades     = "upgrades"
 	stepReady        = "ready"
+	stepUnlock       = "unlock"
 )
 
 // Scripts that run in the installer, not on the machine.
@@ -47,6 +48,7 @@ var filesOf = map[string][]string{
 	stepUsers:        {"users.sh", "gpustrap-users.service"},
 	stepUpgrades:     {"upgrades.sh"},
 	stepReady:        {"ready.sh", "gpu-ready.sh", "gpu-ready.service", "gpu-who.sh"},
+	stepUnlock:       {"unlock.sh"},
 }
 
 // script is a script's text and the command that puts it where it runs.

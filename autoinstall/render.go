@@ -19,7 +19,14 @@ type Input struct {
 	Machine config.Machine
 	Stack   *gpu.Stack // nil: no driver is installed
 	Stacks  []byte     // with an automatic Stack: gpu's table, by which the machine chooses
+	Locked  *Locked    // nil: the newest versions that the repositories have
 	Report  string     // URL that the installer posts its events to; empty: none
+}
+
+// Locked holds an installation to exact versions.
+type Locked struct {
+	Versions []string // NAME=VERSION of all packages that it may bring in, sorted
+	Snapshot string   // URL of Ubuntu's archive at the time of the lock; empty: as it is
 }
 
 // Seed is the files of a NoCloud data source. There is no network-config: the

@@ -39,6 +39,10 @@ const (
 	cudaKeyFile = "3bf863cc.pub"
 )
 
+// snapshotName is the repository with Ubuntu's archive as it was when the lock was
+// made. unlock.sh takes it away when all is installed.
+const snapshotName = "snapshot"
+
 // flat is the suite of a repository without suites.
 const flat = "/"
 
@@ -69,6 +73,13 @@ func (b *builder) repositories() []repository {
 	}
 	if b.in.Stack != nil && slices.Contains(b.in.Stack.Repositories, "cuda") {
 		out = append(out, b.cuda())
+	}
+	if b.in.Locked != nil && b.in.Locked.Snapshot != "" {
+		name := codenames[m.Ubuntu]
+		out = append(out, repository{
+			name: snapshotName, url: b.in.Locked.Snapshot,
+			suites: []string{name, name + "-updates", name + "-security"}, components: b.archiveComponents(),
+		})
 	}
 	return out
 }

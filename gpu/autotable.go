@@ -65,6 +65,39 @@ func (t *Tables) AutoTable(req Request) ([]byte, []Finding) {
 	return b.Bytes(), r.findings
 }
 
+// AutoPackages returns the lists of packages, each of which a machine with a
+// request's choices may come to install when it chooses by AutoTable: one for each
+// stack, and one more for each fabric that adds to it. They stand in the order of
+// the table, each once.
+func (t *Tables) AutoPackages(req Request) [][]string {
+	req.Models, req.PCI, req.Auto, req.Count = nil, nil, true, 0
+	r := t.begin(req)
+	if r.refused() {
+		return nil
+	}
+	r.pickKernel(nil)
+	var all [][]string
+	add := func(packages []string) {
+		if !slices.ContainsFunc(all, func(have []string) bool { return slices.Equal(have, packages) }) {
+			all = append(all, packages)
+		}
+	}
+	candidates := r.candidates()
+	for _, c := range candidates {
+		own := r.expand(c, r.sets(nil)).packages
+		add(own)
+		for _, set := range t.fabrics() {
+			if slices.ContainsFunc(t.devices, func(d *device) bool {
+				fabric, _ := r.autoFabric(d.board)
+				return fabric == set && slices.Contains(r.autoIDs(d, candidates), c.id())
+			}) {
+				add(union(slices.Clone(own), r.expand(c, []string{set}).packages))
+			}
+		}
+	}
+	return all
+}
+
 func (c choice) id() string { return c.name + "/" + string(c.flavour) }
 
 func record(b *bytes.Buffer, fields ...string) {

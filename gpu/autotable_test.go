@@ -226,3 +226,36 @@ func TestAutoStack(t *testing.T) {
 		}
 	}
 }
+
+// TestAutoPackages: whatever a machine chooses is one of the lists that a lock is
+// made of.
+func TestAutoPackages(t *testing.T) {
+	tables := load(t)
+	for _, req := range []Request{
+		{Release: "24.04", Arch: "amd64"},
+		{Release: "26.04", Arch: "arm64", Kernel: "hwe"}, {Release: "24.04", Arch: "amd64", FabricManager: "on", DCGM: true},
+	} {
+		lists := tables.AutoPackages(req)
+		if len(lists) < 2 {
+			t.Errorf("%+v: %d lists", req, len(lists))
+		}
+		for _, d := range tables.devices {
+			for _, count := range []int{1, 8} {
+				q := req
+				q.PCI, q.Count = slices.Repeat([]string{d.pci}, count), count
+				s, findings := tables.Resolve(q)
+				if len(rules(findings, false)) > 0 {
+					continue
+				}
+				if !slices.ContainsFunc(lists, func(l []string) bool {
+					return slices.Equal(slices.Sorted(slices.Values(l)), slices.Sorted(slices.Values(s.Packages)))
+				}) {
+					t.Fatalf("%d x %s takes %v, which no list is", count, d.pci, s.Packages)
+				}
+			}
+		}
+	}
+	if got := tables.AutoPackages(Request{Release: "20.04", Arch: "amd64"}); got != nil {
+		t.Errorf("a refused request has %v", got)
+	}
+}

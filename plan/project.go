@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gpustrap/gpustrap/apt"
 	"github.com/gpustrap/gpustrap/autoinstall"
 	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/gpu"
@@ -23,14 +24,20 @@ import (
 type Project struct {
 	Machines []Machine
 	renderer *autoinstall.Renderer
+	lock     *apt.Lock
 }
 
 // Machine is a resolved machine and the driver stack worked out for it.
 type Machine struct {
 	config.Machine
 	Stack *gpu.Stack // nil: the machine gets no GPU stack
+	Class string     // in the lock; empty without one
 
-	stacks []byte // with an automatic Stack: gpu's table, by which the machine chooses
+	// With an automatic Stack: gpu's table, by which the machine chooses, and the
+	// lists of packages of which it then installs one.
+	stacks  []byte
+	choices [][]string
+	locked  *autoinstall.Locked
 }
 
 // Load decodes, validates and resolves a configuration. Name is the file's name
@@ -169,5 +176,5 @@ func (p *Project) RenderScript(m *Machine) ([]byte, report.Report) {
 }
 
 func (m *Machine) input() autoinstall.Input {
-	return autoinstall.Input{Machine: m.Machine, Stack: m.Stack, Stacks: m.stacks}
+	return autoinstall.Input{Machine: m.Machine, Stack: m.Stack, Stacks: m.stacks, Locked: m.locked}
 }

@@ -18,6 +18,7 @@ type stackCache struct {
 type resolved struct {
 	stack    gpu.Stack
 	table    []byte // by which the machine chooses, when the request is auto
+	choices  [][]string
 	findings []gpu.Finding
 }
 
@@ -38,6 +39,7 @@ func (c *stackCache) resolve(m *Machine) report.Report {
 		r.stack, r.findings = c.tables.Resolve(request)
 		if request.Auto {
 			r.table, _ = c.tables.AutoTable(request) // Resolve has the same findings
+			r.choices = c.tables.AutoPackages(request)
 		}
 		c.known[key] = r
 	}
@@ -55,7 +57,7 @@ func (c *stackCache) resolve(m *Machine) report.Report {
 			Severity: severity, Path: at, Pos: m.Origin(at), Summary: f.Summary, Detail: f.Detail,
 		})
 	}
-	m.Stack, m.stacks = &r.stack, r.table
+	m.Stack, m.stacks, m.choices = &r.stack, r.table, r.choices
 	return rep
 }
 

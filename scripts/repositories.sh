@@ -204,6 +204,18 @@ need_components() {
     apt_get update
 }
 
+# keep_versions holds apt to the lock, before anything is installed: packages that
+# others bring in too, but none that the machine has in a newer version already.
+keep_versions() {
+    [ -e "$GPUSTRAP_ETC/versions" ] || return 0
+    step "keep to the locked versions of $(wc -l <"$GPUSTRAP_ETC/versions") packages"
+    {
+        echo "# Written by gpustrap for the installation, and removed at its end."
+        awk -F= '{ printf "\nPackage: %s\nPin: version %s\nPin-Priority: 990\n", $1, substr($0, length($1) + 2) }' "$GPUSTRAP_ETC/versions"
+    } | put /etc/apt/preferences.d/00gpustrap-lock.pref 0644
+}
+
+keep_versions
 need_tools
 if ! dry_run; then
     mkdir -p "$keyrings"

@@ -145,7 +145,15 @@ apt_get() {
         -o Dpkg::Options::=--force-confold "$@"
 }
 
+# apt_install PACKAGE…: installs packages, each in the version that it is locked
+# to, if it is.
 apt_install() {
+    local versions=$GPUSTRAP_ETC/versions exact
+    if [ -e "$versions" ]; then
+        mapfile -t exact < <(printf '%s\n' "$@" | awk -F= 'NR == FNR { version[$1] = $0; next }
+            $0 in version { $0 = version[$0] } { print }' "$versions" -)
+        set -- --allow-downgrades "${exact[@]}"
+    fi
     apt_get install --no-install-recommends "$@"
 }
 

@@ -58,6 +58,7 @@ func ubuntuMain() []Package {
 			"/boot/vmlinuz-" + KernelVersion:             "kernel",
 			"/lib/modules/" + KernelVersion + "/modules": "modules",
 		}},
+		{Name: "gpg", Version: "1"}, {Name: "curl", Version: "1"}, {Name: "ca-certificates", Version: "1"},
 		{Name: "htop", Version: "3.3.0"},
 		{Name: "tmux", Version: "3.4"},
 	}
@@ -75,6 +76,8 @@ func ubuntuRestricted() []Package {
 		{Name: "nvidia-compute-utils-580-server", Version: DriverVersion, Files: map[string]string{
 			"/lib/systemd/system/nvidia-persistenced.service": unit("NVIDIA persistence daemon"),
 		}},
+		{Name: "libnvidia-decode-580-server", Version: DriverVersion},
+		{Name: "libnvidia-encode-580-server", Version: DriverVersion, Fields: "Depends: libnvidia-decode-580-server (= " + DriverVersion + ")"},
 		{Name: "nvidia-utils-580-server", Version: DriverVersion, Files: map[string]string{
 			// What happens to whoever asks the GPU where there is none.
 			"/usr/bin/nvidia-smi": "#!/bin/sh\necho 'asked the GPU in a chroot' >/nvidia-smi-was-run\nexit 9\n",

@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
+	"github.com/gpustrap/gpustrap/apt/apttest"
 	"github.com/gpustrap/gpustrap/iso/isotest"
 )
 
@@ -38,7 +39,9 @@ func TestScripts(t *testing.T) {
 		"MEDIUM":           isotest.Medium{}.Make(t),
 		"MEDIUM_ARM64":     isotest.Medium{Layout: isotest.ARM64}.Make(t),
 		"MEDIUM_ISOHYBRID": isotest.Medium{Layout: isotest.Isohybrid}.Make(t),
+		"MEDIUM_MANIFEST":  isotest.Medium{Files: map[string]string{"casper/filesystem.manifest": manifest}}.Make(t),
 	}
+	archive := apttest.New(t, "24.04")
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		UpdateScripts:       os.Getenv("UPDATE_GOLDEN") != "",
@@ -49,12 +52,32 @@ func TestScripts(t *testing.T) {
 			env.Setenv("EXAMPLES", examples)
 			env.Setenv("MACHINES", filepath.Join(filepath.Dir(examples), "usb", "testdata", "machines"))
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("ARCHIVE", archive.URL)
+			if err := writeSources(env.WorkDir, archive); err != nil {
+				return err
+			}
 			for name, path := range media {
 				env.Setenv(name, path)
 			}
 			return nil
 		},
 	})
+}
+
+// manifest is what the medium with a list of packages brings.
+const manifest = "ca-certificates\t20240203\ncurl\t8.5.0\ngpg\t2.4.4\nlibc6:amd64\t2.39-0ubuntu8\n"
+
+// writeSources writes sources.yaml, a piece of configuration with the repositories
+// of an archive, and the archive's key.
+func writeSources(dir string, a *apttest.Archive) error {
+	text := "sources:\n"
+	for _, name := range []string{"ubuntu", "docker", "toolkit"} {
+		text += "  " + name + ": {url: " + a.URL + "/" + name + ", key: {file: archive.asc}, fingerprint: " + a.Fingerprint + "}\n"
+	}
+	if err := os.WriteFile(filepath.Join(dir, "archive.asc"), a.Key, 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "sources.yaml"), []byte(text), 0o600)
 }
 
 // checkMode is the script command "mode 600 FILE": the file has these permissions.

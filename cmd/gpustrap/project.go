@@ -17,7 +17,12 @@ import (
 // loadProject reads and checks the configuration of --config. Warnings are
 // printed; errors are printed and end the command.
 func loadProject(w *world, cmd *cobra.Command) (*plan.Project, error) {
-	project, rep, data, err := readProject(cmd)
+	return printedProject(w, cmd, readProject)
+}
+
+// printedProject reads the project and prints what is to be said of it.
+func printedProject(w *world, cmd *cobra.Command, read func(*cobra.Command) (*plan.Project, report.Report, []byte, error)) (*plan.Project, error) {
+	project, rep, data, err := read(cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -32,8 +37,26 @@ func loadProject(w *world, cmd *cobra.Command) (*plan.Project, error) {
 	return project, nil
 }
 
-// readProject reads and checks the configuration of --config and prints nothing.
+// readProject reads and checks the configuration of --config, and the lock beside
+// it if there is one, and prints nothing.
 func readProject(cmd *cobra.Command) (*plan.Project, report.Report, []byte, error) {
+	project, rep, data, err := readUnlocked(cmd)
+	if err != nil || project == nil {
+		return project, rep, data, err
+	}
+	lock, err := readLock(lockName(cmd))
+	if err != nil || lock == nil {
+		return project, rep, data, err
+	}
+	found := project.UseLock(lock, lockName(cmd))
+	if rep.Merge(found); found.HasErrors() {
+		return nil, rep, data, nil
+	}
+	return project, rep, data, nil
+}
+
+// readUnlocked is the same without the lock.
+func readUnlocked(cmd *cobra.Command) (*plan.Project, report.Report, []byte, error) {
 	name := configName(cmd)
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -52,6 +52,7 @@ single machine needs is printed.`,
 				return err
 			}
 			if out == "" {
+				warnUnkept(w, project)
 				return printOne(w, cmd, project, form, args)
 			}
 			machines, err := project.Select(args)
