@@ -28,6 +28,7 @@ var floors = map[string]int{
 	"iso/gpt":      0,
 	"iso/grubcfg":  0,
 	"iso/iso9660":  0,
+	"netboot/dhcp": 0,
 	"netboot/tftp": 0,
 	"apt":          1,
 	"config":       1,
