@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/go-crypt/crypt/algorithm/scrypt"
 	"github.com/go-crypt/crypt/algorithm/shacrypt"
@@ -20,10 +21,19 @@ const (
 
 const cryptAlphabet = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
+// maxPassword is the length in bytes of the longest password that anybody can log
+// in with: libxcrypt and PAM take fewer than 512 (crypt(3), CRYPT_MAX_PASSPHRASE_SIZE).
+const maxPassword = 511
+
 // Hash returns the crypt(5) hash of a password, with a salt read from random.
 func Hash(password string, scheme Scheme, random io.Reader) (string, error) {
-	if password == "" {
+	switch {
+	case password == "":
 		return "", errors.New("cannot hash an empty password")
+	case len(password) > maxPassword:
+		return "", fmt.Errorf("cannot hash the password: it is longer than %d bytes, and nobody could log in with it", maxPassword)
+	case strings.ContainsRune(password, 0):
+		return "", errors.New("cannot hash the password: it holds a NUL byte, and nobody could log in with it")
 	}
 	salt := make([]byte, 16)
 	if _, err := io.ReadFull(random, salt); err != nil {

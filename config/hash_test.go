@@ -17,7 +17,7 @@ import (
 func TestHashEqualsLibxcrypt(t *testing.T) {
 	mkpasswd, perl := oracle.Need(t, "mkpasswd"), oracle.Need(t, "perl")
 	for _, scheme := range []Scheme{SHA512Crypt, Yescrypt} {
-		for _, password := range []string{"correct horse", "x", "päßwörd ☃", strings.Repeat("long", 40)} {
+		for _, password := range []string{"correct horse", "x", "päßwörd ☃", strings.Repeat("long", 127) + "est"} {
 			got, err := Hash(password, scheme, strings.NewReader("0123456789abcdef"))
 			if err != nil {
 				t.Fatal(err)
@@ -56,8 +56,10 @@ func TestHashRefuses(t *testing.T) {
 	if _, err := Hash("x", SHA512Crypt, iotest.ErrReader(cause)); !errors.Is(err, cause) {
 		t.Errorf("an error of the random source was lost: %v", err)
 	}
-	if _, err := Hash("", SHA512Crypt, bytes.NewReader(make([]byte, 16))); err == nil {
-		t.Error("an empty password was hashed")
+	for name, password := range map[string]string{"empty": "", "with a NUL byte": "a\x00b", "of 512 bytes": strings.Repeat("a", 512)} {
+		if _, err := Hash(password, SHA512Crypt, bytes.NewReader(make([]byte, 16))); err == nil {
+			t.Errorf("a password %s was hashed", name)
+		}
 	}
 	if _, err := Hash("x", "md5", bytes.NewReader(make([]byte, 16))); err == nil {
 		t.Error("an unknown scheme was taken")
