@@ -118,7 +118,7 @@ func writeReason(err error, size int64) error {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("no space left: the image takes %d MB: %w", (size+999_999)/1_000_000, err)
 	case errors.Is(err, context.Canceled):
-		return fmt.Errorf("interrupted, nothing is left behind: %w", err)
+		return interruptedError{err}
 	}
 	var p *fs.PathError
 	if errors.As(err, &p) {
@@ -126,6 +126,13 @@ func writeReason(err error, size int64) error {
 	}
 	return err
 }
+
+// interruptedError is the end of the context, in words.
+type interruptedError struct{ cause error }
+
+func (e interruptedError) Error() string { return "interrupted, nothing is left behind" }
+
+func (e interruptedError) Unwrap() error { return e.cause }
 
 // writer writes a layout to an empty file.
 type writer struct {
@@ -301,9 +308,16 @@ type newFile struct {
 	temporary string // empty: no name
 }
 
+// Around what is between them, a temporary name. It holds nothing of the file's own
+// name, which may be as long as names can be.
+const (
+	temporaryPrefix = ".gpustrap-"
+	temporarySuffix = ".part"
+)
+
 // createTemporary creates a file with a temporary name beside the path.
 func createTemporary(path string, perm fs.FileMode) (*newFile, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.part")
+	f, err := os.CreateTemp(filepath.Dir(path), temporaryPrefix+"*"+temporarySuffix)
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ func (n *newFile) publish(path string) error {
 	// A link cannot replace a file, so it first gets a name beside the other's.
 	self := fmt.Sprintf("/proc/self/fd/%d", n.Fd())
 	for i := range 1000 {
-		name := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d.part", filepath.Base(path), i))
+		name := filepath.Join(filepath.Dir(path), fmt.Sprintf("%s%d%s", temporaryPrefix, i, temporarySuffix))
 		err := unix.Linkat(unix.AT_FDCWD, self, unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)
 		if errors.Is(err, unix.EEXIST) {
 			continue

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -25,8 +26,11 @@ or for a file named by password_file. Without a terminal the password is the
 first line of standard input. The password itself is never written anywhere.`,
 		Example: "  gpustrap hash > secrets/ops.hash\n  pass show lab/ops | gpustrap hash",
 		Args:    usageArgs(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
-			password, err := readPassword(w)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if s := config.Scheme(scheme); s != config.SHA512Crypt && s != config.Yescrypt {
+				return usagef("there is no method %q; --method takes %s or %s", scheme, config.SHA512Crypt, config.Yescrypt)
+			}
+			password, err := readPassword(cmd.Context(), w)
 			if err != nil {
 				return err
 			}
@@ -42,19 +46,28 @@ first line of standard input. The password itself is never written anywhere.`,
 }
 
 // readPassword asks twice on a terminal, without echo, and otherwise reads one line.
-func readPassword(w *world) (string, error) {
+func readPassword(ctx context.Context, w *world) (string, error) {
 	if !isTerminal(w.stdin) {
-		line, err := bufio.NewReader(io.LimitReader(w.stdin, 4096)).ReadString('\n')
+		line, err := await(ctx, func() (string, error) {
+			return bufio.NewReader(io.LimitReader(w.stdin, 4096)).ReadString('\n')
+		})
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "", fmt.Errorf("cannot read the password: %w", err)
 		}
 		return nonEmpty(strings.TrimRight(line, "\r\n"))
 	}
 	fd := int(w.stdin.(*os.File).Fd())
+	echoing, err := term.GetState(fd)
+	if err != nil {
+		return "", fmt.Errorf("cannot read the password: %w", err)
+	}
 	ask := func(prompt string) (string, error) {
 		_, _ = fmt.Fprint(w.stderr, prompt)
-		password, err := term.ReadPassword(fd)
+		password, err := await(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
 		_, _ = fmt.Fprintln(w.stderr)
+		if ctx.Err() != nil {
+			err = errors.Join(err, term.Restore(fd, echoing))
+		}
 		return string(password), err
 	}
 	first, err := ask("Password: ")

@@ -48,7 +48,7 @@ exists is never overwritten.`,
 			here := probe{os.DirFS("/")}
 			var password string
 			if isTerminal(w.stdin) {
-				if password, err = newInterview(w, here).fill(&v); err != nil {
+				if password, err = newInterview(cmd.Context(), w, here).fill(&v); err != nil {
 					return err
 				}
 			}

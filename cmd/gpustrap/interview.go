@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,13 +14,14 @@ import (
 
 // interview asks on the terminal for what the flags did not say.
 type interview struct {
+	ctx   context.Context
 	w     *world
 	here  probe
 	lines *bufio.Scanner
 }
 
-func newInterview(w *world, here probe) *interview {
-	return &interview{w: w, here: here, lines: bufio.NewScanner(w.stdin)}
+func newInterview(ctx context.Context, w *world, here probe) *interview {
+	return &interview{ctx: ctx, w: w, here: here, lines: bufio.NewScanner(w.stdin)}
 }
 
 // fill completes the values and returns a password when one was given.
@@ -37,7 +39,7 @@ func (i *interview) fill(v *config.StarterValues) (password string, err error) {
 	}
 	if len(v.Keys) == 0 && v.PasswordFile == "" {
 		i.w.say("Without an SSH key the user needs a password.")
-		if password, err = readPassword(i.w); err != nil {
+		if password, err = readPassword(i.ctx, i.w); err != nil {
 			return "", err
 		}
 	}
@@ -63,7 +65,12 @@ func (i *interview) ask(question, proposal string) (string, error) {
 		question += " [" + proposal + "]"
 	}
 	_, _ = fmt.Fprintf(i.w.stderr, "%s: ", question)
-	if !i.lines.Scan() {
+	answered, err := await(i.ctx, func() (bool, error) { return i.lines.Scan(), nil })
+	if err != nil {
+		_, _ = fmt.Fprintln(i.w.stderr) // the question's line has no end yet
+		return "", fmt.Errorf("the questions were not answered; nothing was written: %w", err)
+	}
+	if !answered {
 		if err := i.lines.Err(); err != nil {
 			return "", fmt.Errorf("cannot read the answer: %w", err)
 		}

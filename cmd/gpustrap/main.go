@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -19,11 +20,16 @@ const (
 )
 
 func main() {
+	os.Exit(runInterruptible(newWorld(os.Stdin, os.Stdout, os.Stderr, os.Getenv), os.Args[1:]))
+}
+
+// runInterruptible is run with a context that the first signal ends. A second one
+// ends the program, wherever it waits.
+func runInterruptible(w *world, args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	w := newWorld(os.Stdin, os.Stdout, os.Stderr, os.Getenv)
-	code := run(ctx, w, os.Args[1:])
-	stop()
-	os.Exit(code)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return run(ctx, w, args)
 }
 
 // run executes one command line and returns the exit code.
@@ -34,12 +40,13 @@ func run(ctx context.Context, w *world, args []string) int {
 	if err == nil {
 		return exitDone
 	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		w.complain(interruptedError{err})
+		return exitFailed
+	}
 	var silent silentError
 	if !errors.As(err, &silent) {
 		w.complain(err)
-	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return exitFailed
 	}
 	var usage usageError
 	if errors.As(err, &usage) || errors.Is(err, errInvalidConfig) {
@@ -59,6 +66,15 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 type silentError struct{ error }
 
 func (e silentError) Unwrap() error { return e.error }
+
+// interruptedError says in a person's words that somebody stopped the program.
+type interruptedError struct{ error }
+
+func (e interruptedError) Unwrap() error { return e.error }
+
+func (e interruptedError) Error() string {
+	return strings.ReplaceAll(e.error.Error(), context.Canceled.Error(), "interrupted")
+}
 
 // errInvalidConfig is the reason when the configuration has errors.
 var errInvalidConfig = errors.New("the configuration has errors")

@@ -2,10 +2,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,11 +21,9 @@ func TestMain(m *testing.M) {
 
 // mainForScripts is main, run by the scripts as a process of its own.
 func mainForScripts() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	w := newWorld(os.Stdin, os.Stdout, os.Stderr, os.Getenv)
 	fixtureMachine(w)
-	os.Exit(run(ctx, w, os.Args[1:]))
+	os.Exit(runInterruptible(w, os.Args[1:]))
 }
 
 func TestScripts(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +69,27 @@ func hintOf(err error) string {
 	return ""
 }
 
+// await returns what a person answers, or the context's error when that ends first:
+// a read from a terminal cannot be interrupted.
+func await[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	answered := make(chan result, 1)
+	go func() {
+		value, err := read()
+		answered <- result{value, err}
+	}()
+	select {
+	case r := <-answered:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
 // isTerminal reports whether a stream is a terminal.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
@@ -81,13 +103,14 @@ func (w *world) color() bool {
 
 // progress shows how far long work has come: a bar with rate and time left on a
 // terminal, one line at the end elsewhere. The first function takes the bytes
-// done and the bytes in all, the second ends the display.
+// done and the bytes in all, the second ends the display. What ended early has no
+// line: the error says how.
 func (w *world) progress(what string) (update func(done, total int64), finish func()) {
 	if !isTerminal(w.stderr) {
-		var last int64
+		var last, all int64
 		start := w.now()
-		return func(done, _ int64) { last = done }, func() {
-			if last > 0 {
+		return func(done, total int64) { last, all = done, total }, func() {
+			if last > 0 && last == all {
 				w.say("%s: %s in %s", what, byteCount(last), w.now().Sub(start).Round(10*time.Millisecond))
 			}
 		}
@@ -125,6 +148,9 @@ func byteCount(n int64) string {
 	return fmt.Sprintf("%.1f %ciB", value, units[i])
 }
 
+// lastYear is the last one that a directory record can hold (ECMA-119 9.1.5).
+const lastYear = 1900 + 255
+
 // sourceDate returns the time that SOURCE_DATE_EPOCH gives, in UTC, and zero
 // when it is not set (reproducible-builds.org/specs/source-date-epoch).
 func sourceDate(w *world) (time.Time, error) {
@@ -135,6 +161,9 @@ func sourceDate(w *world) (time.Time, error) {
 	seconds, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return time.Time{}, usagef("SOURCE_DATE_EPOCH is %q, and must be a number of seconds since 1970", text)
+	}
+	if end := time.Date(lastYear+1, 1, 1, 0, 0, 0, 0, time.UTC); seconds < 0 || seconds >= end.Unix() {
+		return time.Time{}, usagef("SOURCE_DATE_EPOCH is %q, and ISO 9660 ends with the year %d", text, lastYear)
 	}
 	return time.Unix(seconds, 0).UTC(), nil
 }

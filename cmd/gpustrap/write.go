@@ -233,17 +233,9 @@ func confirmDevice(ctx context.Context, w *world, d *usb.Device, what string, ye
 		return nil
 	}
 	_, _ = fmt.Fprintf(w.stderr, "to write (%s), type %s: ", what, d.Name)
-	answer := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(w.stdin).ReadString('\n')
-		answer <- strings.TrimSpace(line)
-	}()
-	select {
-	case typed := <-answer:
-		if typed == d.Name || typed == d.Path {
-			return nil
-		}
-	case <-ctx.Done():
+	line, _ := await(ctx, func() (string, error) { return bufio.NewReader(w.stdin).ReadString('\n') })
+	if typed := strings.TrimSpace(line); typed == d.Name || typed == d.Path {
+		return nil // whether or not the line was ended
 	}
 	return withHint(errors.New("not confirmed; nothing was written"), "type %s when asked, or say --yes", d.Name)
 }
