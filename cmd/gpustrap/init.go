@@ -115,18 +115,19 @@ func initialise(w *world, name string, v config.StarterValues, password string) 
 		if err := printReport(w, name, rep, []byte(text)); err != nil {
 			return err
 		}
-		return silentError{errInvalidConfig}
+		return withHint(usagef("%s was not written: check would refuse it", name), "gpustrap init --help lists the flags; --key FILE is an SSH key")
 	}
 	if hash != "" {
-		if err := os.MkdirAll(filepath.Join(dir, "secrets"), 0o700); err != nil {
-			return err
+		secret := filepath.Join(dir, v.PasswordFile)
+		if err := os.MkdirAll(filepath.Dir(secret), 0o700); err != nil {
+			return fmt.Errorf("cannot make a folder for the password's hash: %w", err)
 		}
-		if err := writeWhole(filepath.Join(dir, v.PasswordFile), []byte(hash+"\n")); err != nil {
-			return err
+		if err := writeNew(secret, hash+"\n", secretFile); err != nil {
+			return withHint(err, "--password-file %s takes the hash that is there", v.PasswordFile)
 		}
-		w.say("%s: the password's hash, readable by you alone", filepath.Join(dir, v.PasswordFile))
+		w.say("%s: the password's hash, readable by you alone", secret)
 	}
-	if err := writeNew(name, text); err != nil {
+	if err := writeNew(name, text, 0o644); err != nil {
 		return err
 	}
 	w.say("%s: written", name)
@@ -137,14 +138,17 @@ func initialise(w *world, name string, v config.StarterValues, password string) 
 	return nil
 }
 
-// writeNew writes a file that must not exist yet.
-func writeNew(name, text string) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+// writeNew writes a file that must not exist yet, whole or not at all.
+func writeNew(name, text string, mode fs.FileMode) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return fmt.Errorf("cannot write the configuration: %w", err)
+		return fmt.Errorf("cannot write %s: %w", name, pathReason(err))
 	}
 	_, err = f.WriteString(text)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(fmt.Errorf("cannot write %s: %w", name, pathReason(err)), os.Remove(name))
+	}
+	return nil
 }
 
 // ignore adds what is missing to a .gitignore.

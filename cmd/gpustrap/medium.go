@@ -40,18 +40,21 @@ func openMedium(name string) (*medium, error) {
 
 // openImageFile opens a file or a device and returns its size in bytes.
 func openImageFile(name string) (*os.File, int64, error) {
+	info, err := os.Stat(name) // opening a pipe would wait for who writes to it
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot open the image: %w", err)
+	}
+	switch kind := info.Mode().Type(); {
+	case kind.IsDir():
+		return nil, 0, fmt.Errorf("cannot open the image %s: it is a folder", name)
+	case kind != 0 && kind&fs.ModeDevice == 0:
+		return nil, 0, fmt.Errorf("cannot open the image %s: it is neither a file nor a device", name)
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot open the image: %w", err)
 	}
-	info, err := f.Stat()
-	if err == nil && info.IsDir() {
-		err = errors.New("it is a folder")
-	}
-	var size int64
-	if err == nil {
-		size, err = f.Seek(0, io.SeekEnd) // a device has no size in its FileInfo
-	}
+	size, err := f.Seek(0, io.SeekEnd) // a device has no size in its FileInfo
 	if err != nil {
 		return nil, 0, errors.Join(fmt.Errorf("cannot open the image %s: %w", name, err), f.Close())
 	}
@@ -86,7 +89,7 @@ func cacheFolder(w *world) (string, error) {
 	}
 	home := w.getenv("HOME")
 	if home == "" {
-		return "", withHint(errors.New("there is no home folder to keep media in"), "name one with --cache")
+		return "", withHint(errors.New("there is no home folder to keep media in"), "set HOME or XDG_CACHE_HOME, or name a folder: gpustrap fetch --cache DIR")
 	}
 	return filepath.Join(home, ".cache", "gpustrap"), nil
 }

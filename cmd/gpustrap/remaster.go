@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -32,8 +31,8 @@ replaced.`,
 			if source == "" || out == "" {
 				return usageError{withHint(errors.New("--iso and -o are needed"), "usage: %s", cmd.UseLine())}
 			}
-			if out == "-" && isTerminal(w.stdout) {
-				return usagef("an image is not for a terminal; name a file with -o, or pipe the output")
+			if err := checkOutput(w, out); err != nil {
+				return err
 			}
 			project, err := loadProject(w, cmd)
 			if err != nil {
@@ -64,7 +63,7 @@ func remaster(ctx context.Context, w *world, cmd *cobra.Command, project *plan.P
 	if err := writeLayout(ctx, w, layout, base, out); err != nil {
 		return err
 	}
-	if out != "-" {
+	if out != standardOutput {
 		w.say("%s: %s, installs %s from %s", out, byteCount(layout.Size()), m.Name, base.Description().Info)
 	}
 	w.say("%s", plan.Secrets(m))
@@ -95,16 +94,3 @@ func layoutFor(w *world, cmd *cobra.Command, project *plan.Project, m *plan.Mach
 	}
 	return layout, nil
 }
-
-// writeLayout writes an image to a file or to standard output.
-func writeLayout(ctx context.Context, w *world, layout *iso.Layout, base *medium, out string) error {
-	update, finish := w.progress("write")
-	defer finish()
-	if out == "-" {
-		return iso.WriteTo(ctx, layout, w.stdout, update)
-	}
-	return iso.WriteFile(ctx, layout, base.file, out, iso.WriteOptions{Perm: secretFile, Progress: update})
-}
-
-// secretFile is the mode of an image that holds password hashes and keys.
-const secretFile os.FileMode = 0o600

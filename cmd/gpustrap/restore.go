@@ -22,6 +22,9 @@ ISO, bit for bit: its SHA-256 is the published one again.`,
 			if out == "" {
 				return usageError{withHint(errors.New("-o is needed"), "usage: %s", cmd.UseLine())}
 			}
+			if err := checkOutput(w, out); err != nil {
+				return err
+			}
 			image, err := openMedium(args[0])
 			if err != nil {
 				return err
@@ -34,7 +37,9 @@ ISO, bit for bit: its SHA-256 is the published one again.`,
 			if err := writeLayout(cmd.Context(), w, layout, image, out); err != nil {
 				return err
 			}
-			w.say("%s: %s, the stock medium %s", out, byteCount(layout.Size()), image.Description().Info)
+			if out != standardOutput {
+				w.say("%s: %s, the stock medium %s", out, byteCount(layout.Size()), image.Description().Info)
+			}
 			return nil
 		},
 	}

@@ -3,10 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/gpustrap/gpustrap/iso/cidata"
@@ -36,6 +34,9 @@ nothing else on it is touched.`,
 			if (out == "") == (device == "") {
 				return usageError{withHint(errors.New("either -o or --device is needed"), "usage: %s", cmd.UseLine())}
 			}
+			if err := checkOutput(w, out); err != nil {
+				return err
+			}
 			project, err := loadProject(w, cmd)
 			if err != nil {
 				return err
@@ -51,16 +52,18 @@ nothing else on it is touched.`,
 			if device != "" {
 				return writeSeed(cmd, w, m, image, device, consent)
 			}
-			if err := writeWhole(out, image); err != nil {
+			if err := writeWhole(w, out, image); err != nil {
 				return err
 			}
-			w.say("%s: %s, the NoCloud seed of %s", out, byteCount(int64(len(image))), m.Name)
+			if out != standardOutput {
+				w.say("%s: %s, the NoCloud seed of %s", out, byteCount(int64(len(image))), m.Name)
+			}
 			w.say("beside an untouched ISO the installer asks \"Continue with autoinstall? (yes|no)\" and waits")
 			w.say("%s", plan.Secrets(m))
 			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&out, "output", "o", "", "`image` to write")
+	cmd.Flags().StringVarP(&out, "output", "o", "", "`image` to write; - is standard output")
 	cmd.Flags().StringVar(&device, "device", "", "`device` to put the seed on")
 	consent.flags(cmd)
 	return cmd
@@ -83,20 +86,4 @@ func seedImage(w *world, cmd *cobra.Command, project *plan.Project, m *plan.Mach
 	var image bytes.Buffer
 	err = cidata.Write(&image, seed.FS(), date)
 	return image.Bytes(), err
-}
-
-// writeWhole writes a file that may hold secrets, whole or not at all.
-func writeWhole(name string, data []byte) error {
-	pending, err := renameio.NewPendingFile(name, renameio.WithPermissions(secretFile))
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", name, err)
-	}
-	_, err = pending.Write(data)
-	if err == nil {
-		err = pending.CloseAtomicallyReplace()
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("cannot write %s: %w", name, err), pending.Cleanup())
-	}
-	return nil
 }

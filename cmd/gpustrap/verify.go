@@ -68,6 +68,9 @@ func verify(ctx context.Context, w *world, name, base string, asJSON bool) error
 		}
 	}
 	if asJSON {
+		if faults == nil {
+			faults = []iso.Fault{} // a list without members, not null
+		}
 		err = json.NewEncoder(w.stdout).Encode(faults)
 	} else {
 		for _, fault := range faults {
@@ -83,6 +86,13 @@ func verify(ctx context.Context, w *world, name, base string, asJSON bool) error
 		return fmt.Errorf("%s has %s", name, count(own, "fault"))
 	case asJSON:
 		return nil
+	}
+	image, err := iso.Open(f, size)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if !image.Remastered() {
+		return w.print("%s: good, a stock medium: it has no seed\n", name)
 	}
 	return w.print("%s: good\n", name)
 }

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/gpustrap/gpustrap/iso"
+)
+
+// secretFile is the mode of an image that holds password hashes and keys.
+const secretFile fs.FileMode = 0o600
+
+// standardOutput is the name that means standard output instead of a file.
+const standardOutput = "-"
+
+// checkOutput refuses to send an image to a terminal.
+func checkOutput(w *world, out string) error {
+	if out == standardOutput && isTerminal(w.stdout) {
+		return usagef("an image is not for a terminal; name a file with -o, or pipe the output")
+	}
+	return nil
+}
+
+// writeLayout writes an image to a file or to standard output.
+func writeLayout(ctx context.Context, w *world, layout *iso.Layout, base *medium, out string) error {
+	update, finish := w.progress("write")
+	defer finish()
+	if out == standardOutput {
+		return iso.WriteTo(ctx, layout, w.stdout, update)
+	}
+	out, err := outputFile(out)
+	if err != nil {
+		return err
+	}
+	return iso.WriteFile(ctx, layout, base.file, out, iso.WriteOptions{Perm: secretFile, Progress: update})
+}
+
+// writeWhole writes a file that may hold secrets, whole or not at all, or to
+// standard output.
+func writeWhole(w *world, out string, data []byte) error {
+	if out == standardOutput {
+		_, err := w.stdout.Write(data)
+		return err
+	}
+	name, err := outputFile(out)
+	if err != nil {
+		return err
+	}
+	pending, err := renameio.NewPendingFile(name, renameio.WithTempDir(filepath.Dir(name)), renameio.WithPermissions(secretFile))
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", out, pathReason(err))
+	}
+	_, err = pending.Write(data)
+	if err == nil {
+		err = pending.CloseAtomicallyReplace()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("cannot write %s: %w", out, pathReason(err)), pending.Cleanup())
+	}
+	return nil
+}
+
+// outputFile returns the file that a path leads to. What takes the file's place is
+// renamed to it, so a symbolic link must be followed first: /dev/stdout is one. What
+// is there already must be a file.
+func outputFile(name string) (string, error) {
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Lstat(name); err == nil {
+			return "", fmt.Errorf("cannot write %s: it is a symbolic link that leads nowhere", name)
+		}
+		return name, nil
+	case err != nil:
+		return "", fmt.Errorf("cannot write %s: %w", name, pathReason(err))
+	case info.IsDir():
+		return "", fmt.Errorf("cannot write %s: it is a folder; give the name of a file", name)
+	case !info.Mode().IsRegular():
+		return "", withHint(fmt.Errorf("cannot write %s: it is no file", name),
+			"-o - writes to standard output, gpustrap write to a device")
+	}
+	real, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return "", fmt.Errorf("cannot write %s: %w", name, pathReason(err))
+	}
+	return real, nil
+}
+
+// pathReason takes the path off an error, for a message that names it already.
+func pathReason(err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &link):
+		return link.Err
+	}
+	return err
+}
