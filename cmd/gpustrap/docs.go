@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra/doc"
 
 	"github.com/gpustrap/gpustrap/config"
+	"github.com/gpustrap/gpustrap/graph"
 )
 
 // newDocs writes the generated documents. It is for the project's own use and
@@ -35,7 +36,7 @@ func newDocs(w *world) *cobra.Command {
 	return cmd
 }
 
-// writeDocs writes reference/config.md, reference/commands.md and man/*.1.
+// writeDocs writes reference/config.md, reference/commands.md, graph.svg and man/*.1.
 func writeDocs(root *cobra.Command, out string) error {
 	root.DisableAutoGenTag = true
 	root.InitDefaultCompletionCmd() // as running the program does; the root page names it
@@ -45,7 +46,10 @@ func writeDocs(root *cobra.Command, out string) error {
 	if err != nil {
 		return err
 	}
-	pages := map[string][]byte{"reference/config.md": []byte(config.Reference(names))}
+	pages := map[string][]byte{
+		"reference/config.md": []byte(config.Reference(names)),
+		"graph.svg":           graph.Simple(nil).SVG(), // what graph --simple draws; the README shows it
+	}
 	for _, cmd := range append([]*cobra.Command{root}, documented(root)...) {
 		if pages["man/"+manName(cmd)], err = manPage(cmd); err != nil {
 			return err

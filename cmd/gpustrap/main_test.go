@@ -127,6 +127,10 @@ func TestDocs(t *testing.T) {
 	if err := writeDocs(newRoot(w), fresh); err != nil {
 		t.Fatal(err)
 	}
+	picture, err := os.ReadFile(filepath.Join(docs, "graph.svg"))
+	if made, madeErr := os.ReadFile(filepath.Join(fresh, "graph.svg")); err != nil || madeErr != nil || !bytes.Equal(picture, made) {
+		t.Error("docs/graph.svg is out of date: run make docs")
+	}
 	for _, dir := range []string{"man", "reference"} {
 		kept, err := os.ReadDir(filepath.Join(docs, dir))
 		if err != nil {
