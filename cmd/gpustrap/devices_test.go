@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -65,14 +66,36 @@ func TestCheckPlatform(t *testing.T) {
 func TestRightsHint(t *testing.T) {
 	w := newWorld(strings.NewReader(""), &strings.Builder{}, &strings.Builder{}, func(string) string { return "" })
 	cmd := newWrite(w)
-	if err := cmd.ParseFlags([]string{"--iso", "24.04", "--yes", "node01", "/dev/my stick"}); err != nil {
+	if err := cmd.ParseFlags([]string{"--iso", "my; file.iso", "--yes", "node01", "/dev/my stick"}); err != nil {
 		t.Fatal(err)
 	}
 	err := withCommandLine(cmd, &usb.Refusal{Reason: usb.ReasonRights, Sentence: "no"})
-	if got := hintOf(err); got != "sudo write --iso=24.04 --yes node01 '/dev/my stick'" {
+	if got := hintOf(err); got != "sudo write --iso='my; file.iso' --yes node01 '/dev/my stick'" {
 		t.Error(got)
 	}
 	if err := withCommandLine(cmd, fs.ErrClosed); err != fs.ErrClosed {
 		t.Error(err)
+	}
+}
+
+// TestSourceFile holds that the file behind a loop device is known by any of its
+// names.
+func TestSourceFile(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	err := errors.Join(os.WriteFile(at("gpu.iso"), nil, 0o600), os.WriteFile(at("other.iso"), nil, 0o600),
+		os.Link(at("gpu.iso"), at("hard.iso")), os.Symlink("gpu.iso", at("link.iso")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"gpu.iso": "gpu.iso", "hard.iso": "gpu.iso", "link.iso": "gpu.iso", "other.iso": "other.iso"} {
+		f, err := os.Open(at(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := sourceFile(f, &usb.Device{Backing: at("gpu.iso")})
+		if err = errors.Join(err, f.Close()); err != nil || got != at(want) {
+			t.Errorf("%s is %s: %v", name, got, err)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -106,7 +107,7 @@ func writeDevice(cmd *cobra.Command, w *world, args []string, path string, o wri
 	if request.Sources, err = usb.SourceNumbers(source.file); err != nil {
 		return err
 	}
-	if request.SourceFile, err = filepath.Abs(source.file.Name()); err != nil {
+	if request.SourceFile, err = sourceFile(source.file, &device); err != nil {
 		return err
 	}
 	if refusal := usb.Refuse(&device, request); refusal != nil {
@@ -131,6 +132,19 @@ func writeDevice(cmd *cobra.Command, w *world, args []string, path string, o wri
 		w.say("%s", note)
 	}
 	return nil
+}
+
+// sourceFile returns the path of the file that is written: where it is the file
+// behind the device, by that path, as a file has as many names as there are links.
+func sourceFile(f *os.File, d *usb.Device) (string, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("cannot find out where %s lies: %w", f.Name(), err)
+	}
+	if behind, err := os.Stat(d.Backing); err == nil && os.SameFile(info, behind) {
+		return d.Backing, nil
+	}
+	return filepath.Abs(f.Name())
 }
 
 // findDevice returns the device that a path leads to, unless it must not be written.
@@ -318,15 +332,22 @@ func withCommandLine(cmd *cobra.Command, err error) error {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		word := "--" + f.Name
 		if f.Value.Type() != "bool" {
-			word += "=" + f.Value.String()
+			word += "=" + shellWord(f.Value.String())
 		}
 		words = append(words, word)
 	})
 	for _, arg := range cmd.Flags().Args() {
-		if strings.ContainsAny(arg, " '\"$\\") {
-			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
-		}
-		words = append(words, arg)
+		words = append(words, shellWord(arg))
 	}
 	return withHint(err, "%s", strings.Join(words, " "))
 }
+
+// shellWord quotes a word for a shell when it needs it.
+func shellWord(s string) string {
+	if s != "" && !unsafeWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+var unsafeWord = regexp.MustCompile(`[^A-Za-z0-9/_.,:+@%=-]`)
