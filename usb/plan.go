@@ -130,8 +130,9 @@ func findSeedPartition(r io.ReaderAt, size int64) (Range, error) {
 	table, err := gpt.Read(r, size)
 	if err == nil {
 		for _, p := range table.Partitions {
-			if p.Name == SeedPartitionName && p.Type == gpt.TypeBasicData {
-				return Range{p.First.Offset(), (p.Last - p.First + 1).Offset()}, nil
+			at := Range{p.First.Offset(), (p.Last - p.First + 1).Offset()}
+			if p.Name == SeedPartitionName && p.Type == gpt.TypeBasicData && at.isSeedPartition(size) {
+				return at, nil
 			}
 		}
 		return Range{}, ErrNoSeedPartition
@@ -146,11 +147,18 @@ func findSeedPartition(r io.ReaderAt, size int64) (Range, error) {
 		return Range{}, fmt.Errorf("cannot read the device's partition table: %w", err)
 	}
 	for _, p := range mbr.Partitions {
-		if p.Type == gpt.TypeMBRISO && p.End().Offset() <= size {
-			return Range{p.First.Offset(), p.Count.Offset()}, nil
+		if at := (Range{p.First.Offset(), p.Count.Offset()}); p.Type == gpt.TypeMBRISO && at.isSeedPartition(size) {
+			return at, nil
 		}
 	}
 	return Range{}, ErrNoSeedPartition
+}
+
+// isSeedPartition reports whether a range is as long and lies as NewPlan lays the
+// seed's partition. One that another program made, of the same name or type, may
+// hold anything: on media for arm64 it may be the installer itself.
+func (r Range) isSeedPartition(deviceSize int64) bool {
+	return r.Length == SeedPartitionSize && r.Offset >= headSize && r.Offset%partitionAlign == 0 && r.End() <= deviceSize
 }
 
 // ErrNoImage says that what is to be written is no image of a medium.

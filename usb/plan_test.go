@@ -134,6 +134,52 @@ func TestPlanErrors(t *testing.T) {
 	}
 }
 
+// TestForeignSeedPartition holds that a partition that only looks like a seed's, by
+// its name or type, is not written.
+func TestForeignSeedPartition(t *testing.T) {
+	for _, layout := range []isotest.Layout{isotest.AMD64, isotest.ARM64} {
+		img, size := openImage(t, isotest.Medium{Layout: layout})
+		deviceSize := RequiredSize(size, Options{Seed: []byte{}}) + 64<<20
+		device := make([]byte, deviceSize)
+		if _, err := img.ReadAt(device[:size], 0); err != nil {
+			t.Fatal(err)
+		}
+		first := gpt.LBA(roundUp(size, partitionAlign) / gpt.SectorSize)
+		last := first + 2*SeedPartitionSize/gpt.SectorSize - 1
+		if layout == isotest.ARM64 {
+			mbr, err := gpt.ReadMBR(bytes.NewReader(device), deviceSize)
+			if err == nil {
+				_, err = mbr.Add(gpt.TypeMBRISO, first, last)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			copy(device, mbr.Bytes())
+		} else {
+			table, err := gpt.Read(img, size)
+			if err == nil {
+				err = table.MoveBackup(gpt.LBA(deviceSize/gpt.SectorSize - 1))
+			}
+			if err == nil {
+				_, err = table.Add(SeedPartitionName, first, last)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			patches, err := table.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, w := range patches {
+				copy(device[w.Offset:], w.Bytes)
+			}
+		}
+		if p, err := NewSeedPlan(bytes.NewReader(device), deviceSize, []byte("x")); !errors.Is(err, ErrNoSeedPartition) {
+			t.Errorf("layout %v: a partition of another length passes: %v %v", layout, p, err)
+		}
+	}
+}
+
 // TestMeanings names what write adds.
 func TestMeanings(t *testing.T) {
 	img, size := openImage(t, isotest.Medium{})
