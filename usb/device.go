@@ -57,6 +57,7 @@ type Device struct {
 	Unknown []string `json:"unknown,omitempty"`
 
 	kind kind
+	wwid string // the disk's name all over the world, whole; empty when it has none
 }
 
 // Content is what a device or partition holds, by its signature.
@@ -91,6 +92,7 @@ const (
 	UseSwap    UseKind = "swap"
 	UseHeld    UseKind = "held" // by another block device, which Where describes
 	UseMember  UseKind = "member"
+	UsePath    UseKind = "path" // by another path to the same disk, which Where describes
 )
 
 // Identity is what tells one device from another. It changes when a device is

@@ -145,6 +145,109 @@ func TestUnreadableRecords(t *testing.T) {
 	}
 }
 
+// unreadable makes a folder of a machine's records fail to be read.
+type unreadable struct {
+	fs.FS
+	folder string
+}
+
+func (u unreadable) Open(name string) (fs.File, error) {
+	if name == u.folder {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+	}
+	return u.FS.Open(name)
+}
+func (u unreadable) ReadLink(name string) (string, error)   { return fs.ReadLink(u.FS, name) }
+func (u unreadable) Lstat(name string) (fs.FileInfo, error) { return fs.Lstat(u.FS, name) }
+
+// TestUnreadableBtrfs holds that a btrfs that may not be looked at is not taken for
+// one that is not there.
+func TestUnreadableBtrfs(t *testing.T) {
+	whole := readTree(t, "testdata/machines/storage-raid.tree")
+	for _, folder := range []string{"sys/fs/btrfs", "sys/fs/btrfs/3b1f2a52-0c9b-4e0e-8f0e-1f6f5f3b2a10/devices"} {
+		if _, err := fs.ReadDir(whole.FS, folder); err != nil {
+			t.Fatal(err)
+		}
+		devices, err := System{FS: unreadable{whole.FS, folder}}.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range devices {
+			if Refuse(&d, Request{AllowFixed: true}) == nil {
+				t.Errorf("without %s, %s passes", folder, d.Name)
+			}
+		}
+	}
+}
+
+// TestMountPoints holds that the name of a mount point hides nothing, not the mount
+// itself nor what comes behind it.
+func TestMountPoints(t *testing.T) {
+	whole := readTree(t, "testdata/machines/laptop-usb-stick.tree")
+	for _, where := range []string{"/a\u00a0-\u00a0b", "/a\u2003-\u2003ext4", "/-", "/\\040-\\040", "/\x85-\x0b- btrfs"} {
+		files := fstest.MapFS{}
+		for name, file := range whole.FS.(fstest.MapFS) {
+			files[name] = file
+		}
+		where = strings.ReplaceAll(where, " ", `\040`)
+		table := "9 1 8:17 / " + where + " rw,relatime shared:3 - ext4 /dev/sdb1 rw\n" + string(files["proc/self/mountinfo"].Data)
+		files["proc/self/mountinfo"] = &fstest.MapFile{Data: []byte(table)}
+		for number, want := range map[string]Reason{"8:16": ReasonMounted, "259:0": ReasonSystem} {
+			d, _, err := System{FS: files}.Find(number)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := Refuse(&d, Request{AllowFixed: true}); r == nil || r.Reason != want {
+				t.Errorf("mounted at %q: %s is refused: %v", where, d.Name, r)
+			}
+		}
+	}
+}
+
+// TestOtherPath holds that a disk that is reached by two paths, and in use by one of
+// them, passes by neither.
+func TestOtherPath(t *testing.T) {
+	whole := readTree(t, "testdata/machines/laptop-usb-stick.tree")
+	const nvme = "sys/devices/pci0000:00/0000:00:1d.0/0000:04:00.0/nvme/nvme0/nvme0n1"
+	const sdb = "sys/devices/pci0000:00/0000:00:14.0/usb2/2-2/2-2:1.0/host7/target7:0:0/7:0:0:0/block/sdb"
+	size := string(whole.FS.(fstest.MapFS)[nvme+"/size"].Data)
+	for _, test := range []struct {
+		name, wwid, size string
+		want             Reason
+	}{
+		{"same", "eui.0025385b11b2c3d4", size, ReasonHeld},
+		{"another", "eui.0025385b11b2c3d5", size, ""},
+		{"none", "", size, ""},
+		{"same name, another length", "eui.0025385b11b2c3d4", "2048", ""},
+	} {
+		files := fstest.MapFS{}
+		for name, file := range whole.FS.(fstest.MapFS) {
+			files[name] = file
+		}
+		wwid := "eui.0025385b11b2c3d4"
+		if test.wwid == "" {
+			wwid = ""
+		}
+		files[nvme+"/wwid"] = &fstest.MapFile{Data: []byte(wwid + "\n")}
+		files[sdb+"/device/wwid"] = &fstest.MapFile{Data: []byte(test.wwid + "\n")}
+		files[sdb+"/size"] = &fstest.MapFile{Data: []byte(test.size)}
+		d, _, err := System{FS: files}.Find("8:16")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := Reason("")
+		if r := Refuse(&d, Request{AllowFixed: true}); r != nil {
+			got = r.Reason
+			if want := "/dev/sdb is in use: sdb is another path to the disk nvme0n1, and nvme0n1p1 is mounted at /boot/efi"; r.Sentence != want {
+				t.Errorf("%s: %s", test.name, r.Sentence)
+			}
+		}
+		if got != test.want {
+			t.Errorf("%s: %q", test.name, got)
+		}
+	}
+}
+
 func TestRefuseRequests(t *testing.T) {
 	s := readTree(t, "testdata/machines/laptop-usb-stick.tree")
 	sdb, _, err := s.Find("8:16")

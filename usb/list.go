@@ -81,10 +81,34 @@ func (s System) List() ([]Device, error) {
 		}
 		devices = append(devices, d)
 	}
+	addOtherPaths(devices)
 	slices.SortFunc(devices, func(a, b Device) int {
 		return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), cmp.Compare(a.Name, b.Name))
 	})
 	return devices, nil
+}
+
+// addOtherPaths adds to each disk that seems free the use of the same disk by another
+// path: two cables to one array, without the multipath driver over them. One disk has
+// one name all over the world, and one length.
+func addOtherPaths(devices []Device) {
+	found := make([]Use, len(devices)) // added when all have been looked at
+	for i := range devices {
+		d := &devices[i]
+		if d.wwid == "" || len(d.Uses) > 0 {
+			continue
+		}
+		for j := range devices {
+			if other := &devices[j]; i != j && other.wwid == d.wwid && other.Size == d.Size && len(other.Uses) > 0 {
+				found[i] = Use{Kind: UsePath, Chain: []string{d.Name}, Where: fmt.Sprintf("%s, and %s", other.Name, other.Uses[0])}
+			}
+		}
+	}
+	for i, u := range found {
+		if u.Kind != "" {
+			devices[i].Uses = append(devices[i].Uses, u)
+		}
+	}
 }
 
 // ErrNoDevice says that no block device has the number asked for.
@@ -145,8 +169,10 @@ func (s System) device(name string, graph *graph) Device {
 	}
 	d.Serial = printable(cmp.Or(udev["ID_SERIAL_SHORT"], s.word(dir, "device/serial"), s.word(dir, "serial"), s.usbSerial(dir)))
 	d.WWN = printable(cmp.Or(udev["ID_WWN"], s.word(dir, "device/wwid"), s.word(dir, "wwid")))
+	d.wwid = cmp.Or(s.word(dir, "device/wwid"), s.word(dir, "wwid"), udev["ID_WWN_WITH_EXTENSION"])
 	d.Backing = printable(s.word(dir, "loop/backing_file"))
-	if strings.HasPrefix(d.Backing, "/dev/") && !strings.HasPrefix(d.Backing, "/dev/shm/") {
+	_, onDevice := s.backingNumber(s.word(dir, "loop/backing_file"))
+	if onDevice || strings.HasPrefix(d.Backing, "/dev/") && !strings.HasPrefix(d.Backing, "/dev/shm/") {
 		d.kind = kindStacked // a view of another device, which may be in use
 	}
 	d.Table = udev["ID_PART_TABLE_TYPE"]

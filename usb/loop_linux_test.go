@@ -185,6 +185,10 @@ func TestLoopInUse(t *testing.T) {
 			above := must(t, "losetup", "--find", "--show", addPartition(t, d, 1, 2048, 40000))
 			return func() { must(t, "losetup", "--detach", above) }
 		}, true},
+		{"loop device over a node of another name", ReasonHeld, func(t *testing.T, d Device) func() {
+			above := must(t, "losetup", "--find", "--show", otherNode(t, d.Path))
+			return func() { must(t, "losetup", "--detach", above) }
+		}, false},
 		{"loop device over the device, mounted", ReasonMounted, func(t *testing.T, d Device) func() {
 			above := must(t, "losetup", "--find", "--show", d.Path)
 			unmount := mountAt(t, above)
@@ -231,6 +235,17 @@ func TestLoopInUse(t *testing.T) {
 			}
 		})
 	}
+}
+
+// otherNode makes another node of a device, outside of /dev, as a chroot has them.
+func otherNode(t *testing.T, path string) string {
+	t.Helper()
+	var st unix.Stat_t
+	node := filepath.Join(t.TempDir(), "node")
+	if err := errors.Join(unix.Stat(path, &st), unix.Mknod(node, unix.S_IFBLK|0o600, int(st.Rdev))); err != nil {
+		t.Fatal(err)
+	}
+	return node
 }
 
 func mountAt(t *testing.T, path string) func() {

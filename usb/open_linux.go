@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -283,6 +284,16 @@ func SourceNumbers(f *os.File) ([]string, error) {
 
 // Access reports whether this process may write to a path.
 func Access(path string) error { return unix.Access(path, unix.R_OK|unix.W_OK) }
+
+// nodeNumber returns the number of the device that a node stands for; empty when the
+// file system does not tell.
+func nodeNumber(info fs.FileInfo) string {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return deviceNumber(uint64(st.Rdev))
+}
 
 func deviceNumber(dev uint64) string {
 	return fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))

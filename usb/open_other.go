@@ -4,6 +4,7 @@ package usb
 
 import (
 	"context"
+	"io/fs"
 	"os"
 )
 
@@ -38,3 +39,5 @@ func SourceNumbers(*os.File) ([]string, error) { return nil, ErrPlatform }
 
 // Access returns ErrPlatform.
 func Access(string) error { return ErrPlatform }
+
+func nodeNumber(fs.FileInfo) string { return "" }

@@ -256,6 +256,8 @@ func (u Use) String() string {
 		return what + " is swap space"
 	case UseMember:
 		return what + " belongs to " + u.Where
+	case UsePath:
+		return what + " is another path to the disk " + u.Where
 	}
 	return what + " is held by " + u.Where
 }

@@ -100,12 +100,29 @@ func (s System) addLinks(g *graph, name string) {
 		return
 	}
 	file := s.word(dir, "loop/backing_file")
-	if n := s.nodeAt(g, file); n != nil {
+	n := s.nodeAt(g, file)
+	if number, isDevice := s.backingNumber(file); n == nil && isDevice {
+		if n = g.byNumber(number); n == nil {
+			g.unknown = append(g.unknown, fmt.Sprintf("which device is %s, behind a loop device", printable(file)))
+		}
+	}
+	if n != nil {
 		g.hold(n.name, name)
 	}
 	if size := s.word(dir, "size"); file == "" && size != "0" {
 		g.unknown = append(g.unknown, "what is behind a loop device, in "+dir+"/loop/backing_file")
 	}
+}
+
+// backingNumber returns the number of the device that is behind a loop device, and
+// whether what is there is a device at all: device nodes may lie anywhere, and in the
+// /dev of a chroot often do.
+func (s System) backingNumber(file string) (number string, isDevice bool) {
+	info, err := fs.Stat(s.FS, strings.TrimPrefix(file, "/"))
+	if err != nil || info.Mode()&fs.ModeDevice == 0 {
+		return "", false
+	}
+	return nodeNumber(info), true
 }
 
 // nodeAt returns the node of a path in /dev: a kernel name, a device-mapper name
@@ -170,7 +187,8 @@ func (s System) addMounts(g *graph) {
 		return
 	}
 	for line := range strings.Lines(string(data)) {
-		fields := strings.Fields(line)
+		// Only blanks part the fields: a folder's name may hold any other space.
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), " ")
 		dash := slices.Index(fields, "-")
 		if dash < 6 || len(fields) < dash+3 {
 			g.unknown = append(g.unknown, fmt.Sprintf("what is mounted: the line %q of /proc/self/mountinfo", printable(line)))
@@ -205,7 +223,7 @@ func (s System) addSwaps(g *graph) {
 		return
 	}
 	for i, line := range strings.Split(strings.TrimSpace(string(data)), "\n") {
-		fields := strings.Fields(line)
+		fields := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' })
 		if i == 0 || len(fields) < 2 || fields[1] != "partition" {
 			continue
 		}
@@ -223,13 +241,14 @@ func (s System) addSwaps(g *graph) {
 // devices the mount table shows but one.
 func (s System) addBtrfs(g *graph) {
 	systems, err := fs.ReadDir(s.FS, "sys/fs/btrfs")
-	if err != nil {
-		return // the file system's driver is not loaded
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // the file system's driver may not be loaded
+		g.unknown = append(g.unknown, "what btrfs is mounted, in sys/fs/btrfs")
 	}
 	for _, e := range systems {
-		members, err := fs.ReadDir(s.FS, path.Join("sys/fs/btrfs", e.Name(), "devices"))
-		if err != nil {
-			continue // the folder "features"
+		folder := path.Join("sys/fs/btrfs", e.Name(), "devices")
+		members, err := fs.ReadDir(s.FS, folder)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the folder "features" has none
+			g.unknown = append(g.unknown, "the devices of a btrfs, in "+folder)
 		}
 		for _, m := range members {
 			if n := g.nodes[m.Name()]; n != nil {
