@@ -190,6 +190,80 @@ func TestWriteOrder(t *testing.T) {
 	}
 }
 
+// cached is a device with a cache of its own, which loses power with one write.
+type cached struct {
+	*memory
+	medium  []byte
+	pending []pendingWrite // not stored yet, and stored in any order
+	cutAt   int
+}
+
+type pendingWrite struct {
+	data   []byte
+	offset int64
+}
+
+func (c *cached) WriteAt(p []byte, off int64) (int, error) {
+	n, err := c.memory.WriteAt(p, off)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil && c.writes <= c.cutAt {
+		for _, w := range c.pending {
+			if off < headSize && w.offset >= headSize && !isZero(p) {
+				c.t.Errorf("the first MiB is written before what is at %d is stored", w.offset)
+			}
+		}
+		c.pending = append(c.pending, pendingWrite{bytes.Clone(p), off})
+	}
+	return n, err
+}
+
+func (c *cached) Sync() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.writes < c.cutAt {
+		for _, w := range c.pending {
+			copy(c.medium[w.offset:], w.data)
+		}
+		c.pending = nil
+	}
+	return nil
+}
+
+// TestWritePowerCut cuts the power of a device at each write in turn, and lets it
+// lose any of what it has not been told to store. As long as what was there before
+// could boot it is whole, and so is what is written.
+func TestWritePowerCut(t *testing.T) {
+	img := image()
+	const size = 20 << 20
+	p := planFor(t, img, size)
+	whole := newMemory(t, size)
+	before := bytes.Clone(whole.data)
+	if err := write(t.Context(), whole, p, WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(7, 8))
+	for i := range 4 * whole.writes {
+		c := &cached{memory: newMemory(t, size), medium: bytes.Clone(before), cutAt: 1 + i%whole.writes}
+		c.failAt = c.cutAt + 1
+		_ = write(t.Context(), c, p, WriteOptions{}) // all but the last cut ends with an error
+		for _, w := range c.pending {
+			if random.IntN(2) == 0 {
+				copy(c.medium[w.offset:], w.data)
+			}
+		}
+		switch boot := c.medium[:bootSize]; {
+		case isZero(boot):
+		case bytes.Equal(boot, before[:bootSize]):
+			if !bytes.Equal(c.medium[headSize:], before[headSize:]) {
+				t.Errorf("power lost at write %d: what was there would boot, and is not whole", c.cutAt)
+			}
+		default:
+			holdsPlan(t, &memory{data: c.medium}, p)
+		}
+	}
+}
+
 func TestWriteInterrupted(t *testing.T) {
 	img := image()
 	m := newMemory(t, 20<<20)

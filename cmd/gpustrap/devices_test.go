@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -75,6 +77,29 @@ func TestRightsHint(t *testing.T) {
 	}
 	if err := withCommandLine(cmd, fs.ErrClosed); err != fs.ErrClosed {
 		t.Error(err)
+	}
+}
+
+// TestConfirmDevice holds that only the device's name is a yes.
+func TestConfirmDevice(t *testing.T) {
+	d := &usb.Device{Name: "sdb", Path: "/dev/sdb"}
+	for answer, want := range map[string]bool{
+		"sdb\n": true, " sdb \n": true, "/dev/sdb\n": true, "sdb": true,
+		"": false, "\n": false, "y\n": false, "yes\n": false, "sdc\n": false, "sdb1\n": false, "sd\n": false, "SDB\n": false, "n\nsdb\n": false,
+	} {
+		w := newWorld(strings.NewReader(answer), &strings.Builder{}, &strings.Builder{}, func(string) string { return "" })
+		if err := confirmDevice(t.Context(), w, d, "gpu.iso", false); (err == nil) != want {
+			t.Errorf("%q: %v", answer, err)
+		}
+	}
+	// Whoever interrupts the question has not said yes.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r, pipe := io.Pipe()
+	defer func() { _ = pipe.Close() }() // nothing was said
+	w := newWorld(r, &strings.Builder{}, &strings.Builder{}, func(string) string { return "" })
+	if confirmDevice(ctx, w, d, "gpu.iso", false) == nil {
+		t.Error("an interrupted question is a yes")
 	}
 }
 

@@ -72,7 +72,7 @@ func TestKilled(t *testing.T) {
 			counts["all but the boot sector verified"]++
 			checkBody(t, image, file, head)
 		default:
-			t.Fatalf("kill %d left a first MiB that is neither the old one, nor zero, nor the new one", i)
+			t.Fatalf("kill %d left a first MiB that is neither the old one, nor zero, nor the new one: %s", i, pages(got, before, done))
 		}
 		run(t, gpustrap, args...)
 		if !bytes.Equal(readHead(t, file, head), done) {
@@ -140,4 +140,23 @@ func checkBody(t *testing.T, image, file string, head int64) {
 			t.Fatalf("the device does not hold the image at %d: %v %v", at, errA, errB)
 		}
 	}
+}
+
+// pages says what each page of a first MiB is: zero, old, new or something else.
+func pages(got, before, done []byte) string {
+	const page = 4096
+	var kinds []byte
+	for at := 0; at < len(got); at += page {
+		switch p := got[at : at+page]; {
+		case allZero(p):
+			kinds = append(kinds, '0')
+		case bytes.Equal(p, before[at:at+page]):
+			kinds = append(kinds, 'o')
+		case bytes.Equal(p, done[at:at+page]):
+			kinds = append(kinds, 'n')
+		default:
+			kinds = append(kinds, '?')
+		}
+	}
+	return string(kinds)
 }
