@@ -13,7 +13,7 @@ SCRIPTS   = $(shell git ls-files '*.sh' '.ci/run' | xargs grep -lE '^\#!.*\b(ba|
 export GO
 export GOFLAGS ?= -buildvcs=false
 
-.PHONY: build demo test quick lint bench soak e2e docs tools clean
+.PHONY: build demo test quick lint bench soak e2e gpu-check docs tools clean
 
 build:
 	$(BUILD) -o bin/gpustrap ./cmd/gpustrap
@@ -44,6 +44,13 @@ soak: tools build
 
 e2e: tools build
 	./e2e/matrix.sh $(ISO)
+
+# gpu-check proves gpu-ready and gpu-who on a real GPU with a real Docker. Where
+# there is no GPU it packs what a machine with one needs (e2e/README.md).
+gpu-check: build
+	./e2e/gpu-check/pack.sh
+	@if [ -e /proc/driver/nvidia/version ]; then ./e2e/gpu-check/run.sh; \
+	else echo "no GPU is here: run e2e/gpu-check/run.sh where one is, with this tree and build/gpu-check"; fi
 
 docs: build
 	rm -rf docs/man docs/reference

@@ -309,13 +309,10 @@ check_cdi() {
 # make_image: a container image of a shell, of the dynamic linker and of the
 # libraries that nvidia-smi needs besides those that come with the GPUs.
 make_image() {
-    local tree=$work/image shell linker program file
+    local tree=$work/image shell program file
     shell=$(command -v busybox || ls /usr/lib/initramfs-tools/bin/busybox 2>/dev/null || command -v sh)
-    mkdir -p "$tree/bin" "$tree/sbin" "$tree/etc"
+    mkdir -p "$tree/bin" "$tree/etc"
     cp "$shell" "$tree/bin/sh" || return
-    for linker in /sbin/ldconfig.real /sbin/ldconfig; do # of which Ubuntu's own is a script
-        [ ! -x "$linker" ] || { cp "$linker" "$tree/sbin/ldconfig" && break; }
-    done
     for program in "$shell" "$(command -v nvidia-smi)"; do
         ldd "$program" 2>/dev/null | grep -o '/[^ ]*'
     done | sort -u | while read -r file; do cp --parents -L "$file" "$tree/"; done

@@ -8,6 +8,10 @@ set -u
 
 proc=${GPUSTRAP_ROOT:-}/proc # the root is another one in tests
 
+if ! command -v nvidia-smi >/dev/null; then
+    echo "gpu-who: nvidia-smi is missing; gpu-ready says more" >&2
+    exit 1
+fi
 if ! gpus=$(nvidia-smi --query-gpu=index,uuid,memory.used,memory.total --format=csv,noheader,nounits 2>&1); then
     echo "gpu-who: ${gpus%%$'\n'*}; gpu-ready says more" >&2
     exit 1
