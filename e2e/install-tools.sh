@@ -9,7 +9,7 @@ set -eu
 
 packages="
 	apt-utils dpkg-dev debian-archive-keyring debootstrap mmdebstrap uidmap
-	ca-certificates curl git make gpg
+	ca-certificates curl git make gpg iproute2
 	busybox-static cpio kmod xz-utils zstd squashfs-tools
 	xorriso genisoimage isolinux syslinux-common mtools dosfstools
 	fdisk gdisk util-linux xfsprogs btrfs-progs
