@@ -63,6 +63,7 @@ func (r *resolver) machine(m *machineKeys, path string) Machine {
 	out.GPU = r.gpu(s.gpu, path)
 	out.Docker = r.docker(s.docker, path)
 	out.Toolkit = r.toolkit(s, path)
+	r.checkPackages(s.packages, out.Docker != nil, path)
 	out.Users = r.users(m, out.Docker != nil, path)
 	out.Storage = r.storage(s.storage, &out, path)
 	out.Network = r.network(s.network, out.Match, path)
