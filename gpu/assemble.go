@@ -65,6 +65,7 @@ func (r *resolver) remark(gpus []gpu) {
 			r.because("kernel pages of 4 KiB", fmt.Sprintf("asked for; NVIDIA recommends 64 KiB pages for a %s (kernel: %s)", g.board.name, g.board.page), r.t.cite(g.board.source))
 		}
 	}
+	r.checkMIG(gpus)
 	if r.req.Override != "" && !r.waived {
 		r.add(warn("override-unused", "override", "the override is not needed: nothing here is refused on doubt", "remove it, so that it hides nothing later"))
 	}

@@ -460,6 +460,14 @@ func TestRefusals(t *testing.T) {
 		{rule: "which-gpu", req: Request{PCI: []string{"10de:22a3"}}, field: "pci", detail: "GPUs"},
 		{rule: "desktop-on-datacenter", req: Request{Models: []string{"h100-pcie"}, Display: "desktop"}, field: "display", detail: "display: none", warning: true},
 		{rule: "override-unused", req: Request{Models: []string{"a40"}, Override: "just in case"}, field: "override", warning: true},
+		{rule: "mig-impossible", req: Request{Models: []string{"l40s"}, MIG: []string{"1g.6gb"}}, field: "mig", detail: "leave mig out"},
+		{rule: "mig-impossible", req: Request{Models: []string{"rtx-pro-5000"}, MIG: []string{"1g.24gb"}, Override: "seen"}, field: "mig", warning: true},
+		{rule: "mig-profile", req: Request{Models: []string{"h200"}, MIG: []string{"3g.71gb", "3g.40gb"}}, field: "mig[1]", detail: "3g.71gb, 4g.71gb"},
+		{rule: "mig-profile", req: Request{Models: []string{"a100-sxm"}, MIG: []string{"1g.5gb", "3g.40gb"}}, field: "mig[1]", detail: "override"},
+		{rule: "mig-profile", req: Request{PCI: []string{"10de:2335"}, MIG: []string{"1g.19gb"}, Override: "a newer driver"}, field: "mig[0]", warning: true},
+		{rule: "mig-overfull", req: Request{Models: []string{"h200"}, MIG: []string{"4g.71gb", "4g.71gb"}, Override: "no override for this"}, field: "mig", detail: "fewer"},
+		{rule: "mig-overfull", req: Request{Models: []string{"h200"}, MIG: []string{"3g.71gb", "3g.71gb", "1g.18gb"}}, field: "mig"},
+		{rule: "mig-overfull", req: Request{Models: []string{"a30"}, MIG: []string{"4g.24gb", "1g.6gb"}}, field: "mig"},
 		{rule: "auto-cuda", req: Request{Auto: true, Source: "cuda"}, field: "driver", detail: "source: ubuntu"},
 	}
 	tables := load(t)
@@ -503,7 +511,7 @@ func TestRefusals(t *testing.T) {
 func rulesInCode(t *testing.T) []string {
 	form := regexp.MustCompile(`(?:refuse|warn|bad)\("([a-z-]+)"`)
 	var out []string
-	for _, name := range []string{"resolve.go", "driver.go", "assemble.go", "models.go"} {
+	for _, name := range []string{"resolve.go", "driver.go", "assemble.go", "models.go", "mig.go"} {
 		for _, m := range form.FindAllStringSubmatch(string(must(os.ReadFile(name))), -1) {
 			out = append(out, m[1])
 		}

@@ -29,8 +29,9 @@ type Request struct {
 	Kernel        string   // ga, hwe, 64k
 	FabricManager string   // auto, on, off
 	DCGM          bool
-	Display       string // none, desktop
-	Override      string // the reason why a set refused on doubt is wanted
+	MIG           []string // profiles of the instances that each GPU is divided into
+	Display       string   // none, desktop
+	Override      string   // the reason why a set refused on doubt is wanted
 
 	Release string // Ubuntu release: 22.04, 24.04, 26.04
 	Arch    string // amd64, arm64

@@ -26,6 +26,7 @@ type Tables struct {
 	sets          map[string]*set
 	packages      []pkg
 	devices       []*device // in the order of the table
+	mig           []division
 }
 
 // reference is a document that a table cites.
@@ -157,6 +158,7 @@ func decode(fsys fs.FS) (*Tables, error) {
 		{"offers.tsv", t.readOffers},
 		{"packages.tsv", t.readPackages},
 		{"devices.tsv", t.readDevices},
+		{"mig.tsv", t.readMIG},
 	}
 	sheets := make([]*sheet, len(steps))
 	for i, step := range steps {

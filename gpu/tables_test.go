@@ -42,7 +42,7 @@ func TestTablesAreDated(t *testing.T) {
 		t.Errorf("Date() = %q", tables.Date())
 	}
 	entries, err := fs.Glob(embedded, "tables/*.tsv")
-	if err != nil || len(entries) != 11 {
+	if err != nil || len(entries) != 12 {
 		t.Fatalf("tables: %v, %v", entries, err)
 	}
 	for _, name := range entries {
@@ -66,7 +66,7 @@ func TestTablesAreDated(t *testing.T) {
 func TestEveryTableLineIsUsed(t *testing.T) {
 	tables := load(t)
 	used := map[string]bool{}
-	for _, name := range []string{"releases", "kernels", "architectures", "sets", "boards", "branches", "offers", "packages"} {
+	for _, name := range []string{"releases", "kernels", "architectures", "sets", "boards", "branches", "offers", "packages", "mig"} {
 		text, err := embedded.ReadFile("tables/" + name + ".tsv")
 		if err != nil {
 			t.Fatal(err)
@@ -224,6 +224,10 @@ func TestBrokenTables(t *testing.T) {
 		{"branches.tsv", "nvidia-branches?", "hearsay", "not in sources.tsv"},
 		{"branches.tsv", "open,proprietary\tnvidia-branches?", "closed\tnvidia-branches?", "neither open nor"},
 		{"branches.tsv", "615\t-", "610\t-", "wrong or there twice"},
+		{"mig.tsv", "h200,h200-nvl", "h200,h201", "not in devices.tsv"},
+		{"mig.tsv", "3g.71gb:4", "3g.71gb", "not of the form"},
+		{"mig.tsv", "4g.24gb:4", "4g.24gb:5", "larger than the GPU"},
+		{"mig.tsv", "\t7\t8\t", "\tseven\t8\t", "is not a number"},
 		{"offers.tsv", "580.173.02", "590.173.02", "none of branch 580"},
 		{"offers.tsv", "595-server\tmultiverse", "599-server\tmultiverse", "not in branches.tsv"},
 		{"offers.tsv", "580-server\trestricted", "580-server\t-", "component"},
