@@ -73,6 +73,7 @@ func (b *builder) steps() []string {
 	add(stepToolkit, m.Toolkit != nil)
 	add(stepPackages, len(m.Packages) > 0)
 	add(stepUsers, len(b.dockerUsers()) > 0)
+	add(stepSettings, b.in.Stack != nil)
 	add(stepUpgrades, b.in.Stack != nil && len(b.in.Stack.Hold) > 0)
 	add(stepReady, b.in.Stack != nil || m.Docker != nil)
 	add(stepUnlock, installs && b.in.Locked != nil)
@@ -158,8 +159,10 @@ func (b *builder) environment(steps []string) string {
 		}
 	}
 	count := 0
+	var mig, power, persistence string
 	if m.GPU != nil {
 		count = m.GPU.Count
+		mig, power, persistence = migLayout(m.GPU.MIG), watts(m.GPU.PowerLimit), flag(m.GPU.Persistence)
 	}
 	set("GPU_AUTO", flag(b.in.Stacks != nil))
 	set("GPU_BRANCH", branch)
@@ -170,6 +173,9 @@ func (b *builder) environment(steps []string) string {
 	setList("GPU_HOLD", hold)
 	set("GPU_COUNT", strconv.Itoa(count))
 	setList("GPU_PCI", pci)
+	set("GPU_MIG", mig)
+	set("GPU_POWER_LIMIT", power)
+	set("GPU_PERSISTENCE", persistence)
 	set("KERNEL_PACKAGE", kernel)
 
 	var dockerVersion, dataRoot, toolkitVersion string
@@ -197,17 +203,38 @@ func flag(on bool) string {
 	return "0"
 }
 
+// migLayout returns the profiles as nvidia-smi takes them, "off" for a GPU that
+// is not to be divided, and "" where nothing is said.
+func migLayout(profiles []string) string {
+	if profiles != nil && len(profiles) == 0 {
+		return "off"
+	}
+	return strings.Join(profiles, ",")
+}
+
+func watts(limit int) string {
+	if limit == 0 {
+		return ""
+	}
+	return strconv.Itoa(limit)
+}
+
 // daemonConfig is the part of Docker's daemon.json that gpustrap sets.
 type daemonConfig struct {
 	DataRoot        string            `json:"data-root,omitempty"`
 	AddressPools    []addressPool     `json:"default-address-pools,omitempty"`
 	ShmSize         string            `json:"default-shm-size,omitempty"`
+	NetworkOptions  networkOptions    `json:"default-network-opts,omitempty"`
 	Features        map[string]bool   `json:"features,omitempty"`
+	Address         string            `json:"ip,omitempty"`
 	LiveRestore     bool              `json:"live-restore"`
 	LogDriver       string            `json:"log-driver"`
 	LogOptions      map[string]string `json:"log-opts,omitempty"`
 	RegistryMirrors []string          `json:"registry-mirrors,omitempty"`
 }
+
+// networkOptions are options of new networks, by driver.
+type networkOptions map[string]map[string]string
 
 type addressPool struct {
 	Base string `json:"base"`
@@ -231,6 +258,13 @@ func (b *builder) daemonJSON() string {
 	}
 	for _, p := range d.AddressPools {
 		c.AddressPools = append(c.AddressPools, addressPool{p.Base.String(), p.Size})
+	}
+	if d.Publish == config.PublishLocalhost {
+		// The first is for the network that containers are in unless told
+		// otherwise, the second for those that people and Compose make.
+		const loopback = "127.0.0.1"
+		c.Address = loopback
+		c.NetworkOptions = networkOptions{"bridge": {"com.docker.network.bridge.host_binding_ipv4": loopback}}
 	}
 	if b.in.Machine.Toolkit != nil {
 		c.Features = map[string]bool{"cdi": true}

@@ -134,7 +134,8 @@ func (tg *target) install(seed Seed, release string) (string, error) {
 	if err := rep.Err(); err != nil {
 		tg.t.Fatal(err)
 	}
-	script := "set -e\n"
+	// What a failed command leaves mounted counts as well.
+	script := `trap 'status=$?; if grep " $TARGET_MOUNT_POINT/" /proc/self/mountinfo; then echo "these mounts are left"; status=97; fi; exit $status' EXIT` + "\nset -e\n"
 	for i, c := range doc.LateCommands {
 		if strings.Contains(c.Shell, growRoot) {
 			continue // there is no volume group here
@@ -167,14 +168,16 @@ func mustRender(t *testing.T, in Input) Seed {
 }
 
 func TestLateCommandsInstall(t *testing.T) {
-	for _, release := range releases {
-		t.Run(release, func(t *testing.T) {
+	for _, home := range []struct {
+		installer, release string
+		user               bool // the installer makes the user of the identity section, not cloud-init
+	}{{"22.04", "22.04", false}, {"24.04.3", "24.04", false}, {"24.04.4", "24.04", true}, {"26.04", "26.04", true}} {
+		t.Run(home.installer, func(t *testing.T) {
+			release := home.release
 			tg := newTarget(t, release)
 			a := apttest.New(t, release)
 			in := on(a, lab(release))
-			// The user of the identity section is there already with newer
-			// installers, and comes later with older ones.
-			if release == "26.04" {
+			if home.user {
 				tg.run("useradd ops")
 			}
 			if release == "22.04" {
@@ -189,7 +192,7 @@ func TestLateCommandsInstall(t *testing.T) {
 			}
 			t.Logf("%s", out)
 			checkInstalled(t, tg, in)
-			if release == "26.04" {
+			if home.user {
 				if groups := tg.run("id -nG ops"); !slices.Contains(strings.Fields(groups), "docker") {
 					t.Errorf("ops is in %s", groups)
 				}
@@ -274,7 +277,7 @@ func checkInstalled(t *testing.T, tg *target, in Input) {
 		}
 	}
 
-	wanted := []string{"docker.service", "containerd.service", "nvidia-persistenced.service", "nvidia-cdi-refresh.path", "nvidia-cdi-refresh.service", "gpu-ready.service"}
+	wanted := []string{"docker.service", "containerd.service", "nvidia-persistenced.service", "nvidia-cdi-refresh.path", "nvidia-cdi-refresh.service", "gpu-settings.service", "gpu-ready.service"}
 	enabled := tg.run("ls /etc/systemd/system/multi-user.target.wants")
 	for _, unit := range wanted {
 		if !slices.Contains(strings.Fields(enabled), unit) {
@@ -282,7 +285,7 @@ func checkInstalled(t *testing.T, tg *target, in Input) {
 		}
 	}
 	tg.run("grep -q '^blacklist nouveau' /etc/modprobe.d/gpustrap-nouveau.conf")
-	if got := tg.run("cat /boot/initrd.img-" + apttest.KernelVersion); got != "-u -k all" {
+	if got := tg.run("cat /boot/initrd.img-" + apttest.Current.Image()); got != "-u -k all" {
 		t.Errorf("update-initramfs was called with %q", got)
 	}
 	blocked := tg.run("apt-config dump Unattended-Upgrade::Package-Blacklist")
@@ -322,7 +325,7 @@ func TestLateCommandsFailLoudly(t *testing.T) {
 		}, []string{"failed while: install the NVIDIA driver", "nvidia-imaginary-580"}},
 		"no module for the kernel": {func(in *Input) {
 			in.Stack.Packages = []string{"nvidia-utils-580-server"}
-		}, []string{"the kernel " + apttest.KernelVersion + ", which boots next, has no nvidia module"}},
+		}, []string{"the kernel " + apttest.Current.Image() + ", which boots next, has no nvidia module"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -335,6 +338,7 @@ func TestLateCommandsFailLoudly(t *testing.T) {
 				t.Fatalf("the installation went through:\n%s", out)
 			}
 			t.Log(out)
+			tg.run("! test -e /usr/sbin/policy-rc.d && ! test -e /nvidia-smi-was-run")
 			for _, want := range append(c.want, "the log is /target/var/log/gpustrap/install.log") {
 				if !strings.Contains(out, want) {
 					t.Errorf("the output does not say %q:\n%s", want, out)
@@ -342,6 +346,85 @@ func TestLateCommandsFailLoudly(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHalfARun kills dpkg in the middle of an installation, and repeats it.
+func TestHalfARun(t *testing.T) {
+	const release = "24.04"
+	tg := newTarget(t, release)
+	a := apttest.New(t, release)
+	in := on(a, lab(release))
+	seed := mustRender(t, in)
+	tg.write("/crash", "")
+	out, err := tg.install(seed, release)
+	if err == nil || !strings.Contains(out, "failed while: install Docker CE") {
+		t.Fatalf("error %v, output\n%s", err, out)
+	}
+	out, err = tg.install(seed, release)
+	if err != nil || !strings.Contains(out, "finish what an earlier run left half installed") {
+		t.Fatalf("the second run: %v\n%s", err, out)
+	}
+	checkInstalled(t, tg, in)
+}
+
+// TestUpgrade has a newer kernel and driver come out after the installation.
+func TestUpgrade(t *testing.T) {
+	const release = "24.04"
+	tg := newTarget(t, release)
+	a := apttest.New(t, release)
+	in := on(a, hgx(release))
+	if out, err := tg.install(mustRender(t, in), release); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	const upgrade = "GPUSTRAP_HOME=machine gpu-upgrade"
+	if out := tg.run(upgrade); !strings.Contains(out, "are the newest that there are") {
+		t.Errorf("with nothing new:\n%s", out)
+	}
+	tg.run("! test -e /run/reboot-required")
+
+	// The archive has the kernel and most of the driver, not yet the Fabric Manager.
+	late := apttest.Later
+	late.Fabric = apttest.Current.Fabric
+	a.PublishUbuntu(t, late)
+	before := tg.run("dpkg-query -W")
+	if out := tg.run("! " + upgrade); !strings.Contains(out, "nvidia-fabricmanager-580 : Depends: nvidia-kernel-common-580-server-"+apttest.Current.Driver) {
+		t.Errorf("without a Fabric Manager:\n%s", out)
+	}
+	if tg.run("dpkg-query -W") != before {
+		t.Error("the refused upgrade changed something")
+	}
+
+	a.PublishUbuntu(t, apttest.Later)
+	out := tg.run(upgrade + " --dry-run")
+	for _, want := range []string{
+		"nvidia-utils-580-server " + apttest.Current.DriverVersion() + " -> " + apttest.Later.DriverVersion(), "nvidia-fabricmanager-580 " + apttest.Current.DriverVersion() + " -> " + apttest.Later.DriverVersion(),
+		"linux-generic " + apttest.Current.KernelVersion() + " -> " + apttest.Later.KernelVersion(), "linux-image-" + apttest.Later.Image() + " - -> ", "nothing was changed",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the dry run does not say %q:\n%s", want, out)
+		}
+	}
+	if tg.run("dpkg-query -W") != before {
+		t.Error("the dry run changed something")
+	}
+	tg.run(": >/var/log/apt/history.log")
+	out = tg.run(upgrade)
+	if !strings.Contains(out, "until the reboot no new program gets a GPU") || !strings.Contains(out, "sudo systemctl reboot") {
+		t.Errorf("the upgrade:\n%s", out)
+	}
+	if n := tg.run("grep -c ^Start-Date /var/log/apt/history.log"); n != "1" {
+		t.Errorf("apt ran %s transactions", n)
+	}
+	after := tg.run("dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n'")
+	if strings.Contains(after, apttest.Current.Driver) {
+		t.Errorf("something of the old driver is left:\n%s", after)
+	}
+	for _, want := range []string{"linux-generic " + apttest.Later.KernelVersion(), "linux-modules-nvidia-580-server-open-" + apttest.Later.Image(), "libnvidia-compute-580-server " + apttest.Later.DriverVersion()} {
+		if !strings.Contains(after, "installed "+want) {
+			t.Errorf("%s is not installed:\n%s", want, after)
+		}
+	}
+	tg.run("grep -q 'restart required' /run/reboot-required && grep -qx nvidia-utils-580-server /run/reboot-required.pkgs")
 }
 
 func TestLateCommandsRefuseAnotherRelease(t *testing.T) {

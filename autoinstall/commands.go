@@ -25,6 +25,7 @@ const (
 	stepToolkit      = "toolkit"
 	stepPackages     = "packages"
 	stepUsers        = "users"
+	stepSettings     = "settings"
 	stepUpgrades     = "upgrades"
 	stepReady        = "ready"
 	stepUnlock       = "unlock"
@@ -46,7 +47,8 @@ var filesOf = map[string][]string{
 	stepToolkit:      {"toolkit.sh"},
 	stepPackages:     {"packages.sh"},
 	stepUsers:        {"users.sh", "gpustrap-users.service"},
-	stepUpgrades:     {"upgrades.sh"},
+	stepSettings:     {"settings.sh", "gpu-settings.service"},
+	stepUpgrades:     {"upgrades.sh", "gpu-upgrade.sh"},
 	stepReady:        {"ready.sh", "gpu-ready.sh", "gpu-ready.service", "gpu-who.sh"},
 	stepUnlock:       {"unlock.sh"},
 }

@@ -88,13 +88,13 @@ func lab(release string) Input {
 		{Name: "lin", FullName: "Lin Y.", PasswordHash: exampleHash, AuthorizedKeys: []string{opsKey}, Sudo: config.SudoPassword, Shell: "/bin/dash"},
 	}
 	m.Docker = &config.Docker{
-		Version: "5:29.6.1-1~ubuntu." + release + "~" + codenames[release], DataRoot: "/srv/docker",
+		Version: "5:29.6.1-1~ubuntu." + release + "~" + codenames[release], DataRoot: "/srv/docker", Publish: config.PublishLocalhost,
 		LogMaxSize: "20m", LogMaxFiles: 5, LiveRestore: true, ShmSize: "8g",
 		AddressPools:  []config.AddressPool{{Base: netip.MustParsePrefix("10.200.0.0/16"), Size: 24}},
 		RegistryProxy: []string{"https://registry.example"},
 	}
 	m.Toolkit = &config.Toolkit{Version: "1.20.1-1"}
-	m.GPU = &config.GPU{Models: []string{"l40s"}, Count: 4}
+	m.GPU = &config.GPU{Models: []string{"l40s"}, Count: 4, Persistence: true, PowerLimit: 300}
 	m.Packages = []string{"htop", "tmux"}
 	m.Timezone = "Europe/Zurich"
 	m.Keyboard = config.Keyboard{Layout: "de,us", Variant: "nodeadkeys,", Toggle: "alt_shift_toggle"}
@@ -106,7 +106,7 @@ func lab(release string) Input {
 func hgx(release string) Input {
 	m := baseMachine("hgx01", release)
 	m.Docker, m.Toolkit = defaultDocker(), &config.Toolkit{}
-	m.GPU = &config.GPU{Models: []string{"h100-sxm"}, Count: 8}
+	m.GPU = &config.GPU{Models: []string{"h100-sxm"}, Count: 8, Persistence: true, MIG: []string{"3g.40gb", "3g.40gb"}}
 	m.Match.MACs = []net.HardwareAddr{{0xb8, 0xce, 0xf6, 0, 0, 1}}
 	m.Ready = config.Ready{Report: "https://fleet.example/receipts", Token: "0123456789abcdef0123456789abcdef", DCGMI: 1}
 	m.Network = &config.Network{

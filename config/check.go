@@ -32,6 +32,7 @@ var (
 	uuidPattern    = regexp.MustCompile(`^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$`)
 	modelPattern   = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	pciPattern     = regexp.MustCompile(`^10[dD][eE]:[0-9A-Fa-f]{4}$`)
+	migPattern     = regexp.MustCompile(`^[1-9]g\.[1-9][0-9]*gb([+-][a-z]+(\.[a-z]+)?)?$`)
 	driverPattern  = regexp.MustCompile(`^(auto|[1-9][0-9]{2}(-server)?)$`)
 	versionPattern = regexp.MustCompile(`^([0-9]+:)?[0-9][A-Za-z0-9.+~-]*$`)
 	packagePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(=[0-9][A-Za-z0-9.+:~-]*)?$`)

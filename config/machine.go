@@ -134,8 +134,11 @@ type GPU struct {
 	Kernel        string // ga, hwe, 64k
 	FabricManager string // auto, on, off
 	DCGM          bool
-	Display       string // none, desktop
-	Override      string // reason given for a set that would be refused on doubt
+	MIG           []string // profiles of the instances of each GPU; nil: left as it is; empty: MIG is switched off
+	PowerLimit    int      // watts; 0: the GPU's own
+	Persistence   bool     // persistence mode
+	Display       string   // none, desktop
+	Override      string   // reason given for a set that would be refused on doubt
 }
 
 // Docker is the container engine's configuration.
@@ -145,10 +148,17 @@ type Docker struct {
 	LogMaxSize    string        // such as 50m
 	LogMaxFiles   int           //
 	LiveRestore   bool          //
+	Publish       string        // PublishAny or PublishLocalhost
 	ShmSize       string        // default /dev/shm of a container, such as 8g; empty: Docker's default
 	AddressPools  []AddressPool // empty: Docker's default
 	RegistryProxy []string      // registry mirrors, URLs
 }
+
+// The values of Docker.Publish: where published ports can be reached.
+const (
+	PublishAny       = "any"
+	PublishLocalhost = "localhost"
+)
 
 // AddressPool is a range that Docker takes its networks from.
 type AddressPool struct {

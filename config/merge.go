@@ -107,6 +107,9 @@ func mergeGPU(base, over gpuKeys) gpuKeys {
 		fabricManager: latest(base.fabricManager, over.fabricManager),
 		display:       latest(base.display, over.display),
 		dcgm:          latest(base.dcgm, over.dcgm),
+		persistence:   latest(base.persistence, over.persistence),
+		mig:           latestList(base.mig, over.mig),
+		powerLimit:    latest(base.powerLimit, over.powerLimit),
 		override:      mergeSection(base.override, over.override, mergeOverride),
 	}
 	if over.model.set() || over.pci.set() || over.auto.set() {
@@ -128,6 +131,7 @@ func mergeDocker(base, over dockerKeys) dockerKeys {
 		log:          mergeSection(base.log, over.log, mergeLog),
 		liveRestore:  latest(base.liveRestore, over.liveRestore),
 		shmSize:      latest(base.shmSize, over.shmSize),
+		publish:      latest(base.publish, over.publish),
 		addressPools: latestList(base.addressPools, over.addressPools),
 		mirrors:      latestList(base.mirrors, over.mirrors),
 	}

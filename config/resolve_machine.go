@@ -152,6 +152,11 @@ func (r *resolver) gpu(g *gpuKeys, path string) *GPU {
 		FabricManager: g.fabricManager.v,
 		DCGM:          g.dcgm.v,
 		Display:       g.display.v,
+		PowerLimit:    g.powerLimit.v,
+		Persistence:   otherwise(g.persistence, true),
+	}
+	if g.mig.set() && !g.mig.bad {
+		out.MIG = append([]string{}, valuesOf(g.mig)...)
 	}
 	for _, id := range g.pci.items {
 		out.PCI = append(out.PCI, strings.ToLower(id.v))
@@ -163,7 +168,7 @@ func (r *resolver) gpu(g *gpuKeys, path string) *GPU {
 }
 
 func (r *resolver) docker(k *dockerKeys, path string) *Docker {
-	out := &Docker{LogMaxSize: defaultLogMaxSize, LogMaxFiles: defaultLogMaxFiles, LiveRestore: true}
+	out := &Docker{LogMaxSize: defaultLogMaxSize, LogMaxFiles: defaultLogMaxFiles, LiveRestore: true, Publish: PublishAny}
 	if k == nil {
 		return out
 	}
@@ -174,6 +179,7 @@ func (r *resolver) docker(k *dockerKeys, path string) *Docker {
 	out.DataRoot = k.dataRoot.v
 	out.LiveRestore = otherwise(k.liveRestore, true)
 	out.ShmSize = k.shmSize.v
+	out.Publish = otherwise(k.publish, PublishAny)
 	out.RegistryProxy = valuesOf(k.mirrors)
 	if k.log != nil {
 		out.LogMaxSize = otherwise(k.log.maxSize, defaultLogMaxSize)

@@ -163,7 +163,9 @@ type gpuKeys struct {
 	count                               value[int]
 	driver, modules, source, secureBoot text
 	kernel, fabricManager, display      text
-	dcgm                                value[bool]
+	dcgm, persistence                   value[bool]
+	mig                                 list[text]
+	powerLimit                          value[int]
 	override                            *overrideKeys
 }
 
@@ -180,6 +182,7 @@ type dockerKeys struct {
 	log          *logKeys
 	liveRestore  value[bool]
 	shmSize      text
+	publish      text
 	addressPools list[*addressPoolKeys]
 	mirrors      list[text]
 }

@@ -67,7 +67,7 @@ func gpuRequest(m *config.Machine) gpu.Request {
 	return gpu.Request{
 		Models: g.Models, PCI: g.PCI, Auto: g.Auto, Count: g.Count,
 		Driver: g.Driver, Modules: g.Modules, Source: g.Source, SecureBoot: g.SecureBoot,
-		Kernel: g.Kernel, FabricManager: g.FabricManager, DCGM: g.DCGM,
+		Kernel: g.Kernel, FabricManager: g.FabricManager, DCGM: g.DCGM, MIG: g.MIG,
 		Display: g.Display, Override: g.Override,
 		Release: m.Ubuntu, Arch: m.Arch,
 	}

@@ -26,30 +26,6 @@ install_packages() {
     apt_install "${rest[@]}"
 }
 
-# check_modules holds that the kernel which boots next has the driver's module;
-# an older one left in the boot menu may lack it, since Ubuntu's modules follow
-# the newest kernel.
-check_modules() {
-    local image kernel newest without=()
-    for image in /boot/vmlinuz-*; do
-        [ -e "$image" ] && basename "$image"
-    done | sed 's/^vmlinuz-//' | sort -V >"$work/kernels"
-    newest=$(tail -n 1 "$work/kernels")
-    [ -n "$newest" ] || fail "no kernel is installed in /boot" "the driver's modules belong to a kernel"
-    while read -r kernel; do
-        if ! find "/lib/modules/$kernel" \( -name 'nvidia.ko*' -o -name 'nvidia-current.ko*' \) 2>/dev/null | grep -q .; then
-            without+=("$kernel")
-        fi
-    done <"$work/kernels"
-    for kernel in ${without[@]+"${without[@]}"}; do
-        if [ "$kernel" = "$newest" ]; then
-            fail "the kernel $newest, which boots next, has no nvidia module" \
-                "the packages installed are for another kernel; see what 'apt-get install -s $GPU_PACKAGES' says"
-        fi
-        say "  the older kernel $kernel has no nvidia module; booted by hand, it sees no GPU"
-    done
-}
-
 # nvidia_devices prints the PCI ids of the NVIDIA GPUs, and of the bridges that
 # the table knows as NVLink switches, once for each device.
 nvidia_devices() {

@@ -49,6 +49,11 @@ check_system() {
 
 check_system
 [ "$only_check" = no ] || exit 0
+# An earlier run may have ended while dpkg was at work.
+if [ -n "$(dpkg --audit)" ] || [ -n "$(ls /var/lib/dpkg/updates)" ]; then
+    step "finish what an earlier run left half installed"
+    run env DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold --configure -a
+fi
 words "$STEPS"
 for name in "${list[@]}"; do
     # A step that fails has said so itself.

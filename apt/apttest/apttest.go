@@ -38,25 +38,42 @@ type Package struct {
 	PostInst      string
 }
 
-// Versions of the kernel and of the driver.
-const (
-	KernelVersion = "6.8.0-146-generic"
-	DriverVersion = "580.173.02-0ubuntu0.24.04.1"
+// Vintage is what Ubuntu's archive holds at a moment: a kernel, a driver, and the
+// driver that its Fabric Manager is for.
+type Vintage struct{ Kernel, Driver, Fabric string }
+
+// Current is what New serves, and Later what comes out afterwards.
+var (
+	Current = Vintage{"6.8.0-146", "580.173.02", "580.173.02"}
+	Later   = Vintage{"6.8.0-150", "580.178.04", "580.178.04"}
 )
+
+// Image returns the kernel's release, as uname -r prints it.
+func (v Vintage) Image() string { return v.Kernel + "-generic" }
+
+// KernelVersion returns the version of the kernel's packages.
+func (v Vintage) KernelVersion() string {
+	return v.Kernel + "." + v.Kernel[strings.LastIndex(v.Kernel, "-")+1:]
+}
+
+// DriverVersion returns the version of the driver's packages.
+func (v Vintage) DriverVersion() string { return v.Driver + ubuntuSuffix }
+
+const ubuntuSuffix = "-0ubuntu0.24.04.1"
 
 func unit(description string) string {
 	return "[Unit]\nDescription=" + description + "\n[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n"
 }
 
-func ubuntuMain() []Package {
+func ubuntuMain(v Vintage) []Package {
 	return []Package{
 		{Name: "initramfs-tools", Version: "0.142", Files: map[string]string{
 			"/usr/sbin/update-initramfs": "#!/bin/sh\nfor k in /boot/vmlinuz-*; do echo \"$*\" >\"/boot/initrd.img-${k#*vmlinuz-}\"; done\n",
 		}},
-		{Name: "linux-generic", Version: "6.8.0-146.146", Fields: "Depends: linux-image-" + KernelVersion},
-		{Name: "linux-image-" + KernelVersion, Version: "6.8.0-146.146", Fields: "Depends: initramfs-tools", Files: map[string]string{
-			"/boot/vmlinuz-" + KernelVersion:             "kernel",
-			"/lib/modules/" + KernelVersion + "/modules": "modules",
+		{Name: "linux-generic", Version: v.KernelVersion(), Fields: "Depends: linux-image-" + v.Image()},
+		{Name: "linux-image-" + v.Image(), Version: v.KernelVersion(), Fields: "Depends: initramfs-tools", Files: map[string]string{
+			"/boot/vmlinuz-" + v.Image():             "kernel",
+			"/lib/modules/" + v.Image() + "/modules": "modules",
 		}},
 		{Name: "gpg", Version: "1"}, {Name: "curl", Version: "1"}, {Name: "ca-certificates", Version: "1"},
 		{Name: "htop", Version: "3.3.0"},
@@ -64,24 +81,40 @@ func ubuntuMain() []Package {
 	}
 }
 
-func ubuntuRestricted() []Package {
+func ubuntuRestricted(v Vintage) []Package {
+	const modules = "linux-modules-nvidia-580-server-open-"
+	driver := v.DriverVersion()
+	exactly := "nvidia-kernel-common-580-server-" + v.Driver
 	return []Package{
-		{Name: "linux-modules-nvidia-580-server-open-generic", Version: "6.8.0-146.146",
-			Fields: "Depends: linux-modules-nvidia-580-server-open-" + KernelVersion},
-		{Name: "linux-modules-nvidia-580-server-open-" + KernelVersion, Version: "6.8.0-146.146", Files: map[string]string{
-			"/lib/modules/" + KernelVersion + "/kernel/nvidia-580-server-open/nvidia.ko.zst": "module",
+		{Name: modules + "generic", Version: v.KernelVersion(),
+			Fields: "Depends: " + modules + v.Image() + " (= " + v.KernelVersion() + "), nvidia-kernel-common-580-server (>= " + v.Driver + ")"},
+		{Name: modules + v.Image(), Version: v.KernelVersion(), Fields: "Depends: linux-image-" + v.Image(), Files: map[string]string{
+			"/lib/modules/" + v.Image() + "/kernel/nvidia-580-server-open/nvidia.ko.zst": "module",
 		}},
-		{Name: "nvidia-headless-no-dkms-580-server-open", Version: DriverVersion,
-			Fields: "Depends: nvidia-compute-utils-580-server"},
-		{Name: "nvidia-compute-utils-580-server", Version: DriverVersion, Files: map[string]string{
+		{Name: "nvidia-firmware-580-server", Version: driver, Fields: "Provides: nvidia-firmware-580-server-" + v.Driver},
+		{Name: "nvidia-kernel-common-580-server", Version: driver,
+			Fields: "Provides: " + exactly + "\nDepends: nvidia-firmware-580-server-" + v.Driver},
+		{Name: "libnvidia-compute-580-server", Version: driver, Fields: "Depends: " + exactly},
+		{Name: "nvidia-headless-no-dkms-580-server-open", Version: driver,
+			Fields: "Depends: libnvidia-compute-580-server (= " + driver + "), nvidia-compute-utils-580-server (= " + driver + ")"},
+		{Name: "nvidia-compute-utils-580-server", Version: driver, Fields: "Depends: libnvidia-compute-580-server", Files: map[string]string{
 			"/lib/systemd/system/nvidia-persistenced.service": unit("NVIDIA persistence daemon"),
 		}},
-		{Name: "libnvidia-decode-580-server", Version: DriverVersion},
-		{Name: "libnvidia-encode-580-server", Version: DriverVersion, Fields: "Depends: libnvidia-decode-580-server (= " + DriverVersion + ")"},
-		{Name: "nvidia-utils-580-server", Version: DriverVersion, Files: map[string]string{
+		{Name: "libnvidia-decode-580-server", Version: driver},
+		{Name: "libnvidia-encode-580-server", Version: driver, Fields: "Depends: libnvidia-decode-580-server (= " + driver + ")"},
+		{Name: "nvidia-utils-580-server", Version: driver, Fields: "Depends: libnvidia-compute-580-server", Files: map[string]string{
 			// What happens to whoever asks the GPU where there is none.
 			"/usr/bin/nvidia-smi": "#!/bin/sh\necho 'asked the GPU in a chroot' >/nvidia-smi-was-run\nexit 9\n",
 		}},
+	}
+}
+
+func ubuntuMultiverse(v Vintage) []Package {
+	return []Package{
+		{Name: "nvidia-fabricmanager-580", Version: v.Fabric + ubuntuSuffix, Fields: "Depends: nvidia-kernel-common-580-server-" + v.Fabric, Files: map[string]string{
+			"/lib/systemd/system/nvidia-fabricmanager.service": unit("NVIDIA Fabric Manager"),
+		}},
+		{Name: "libnvidia-nscq-580", Version: v.Fabric + ubuntuSuffix},
 	}
 }
 
@@ -92,7 +125,8 @@ func dockerPackages(release string) []Package {
 			{Name: "docker-ce", Version: version, Fields: "Depends: containerd.io (>= 2.1.5), docker-ce-cli\nConflicts: docker.io", Files: map[string]string{
 				"/usr/bin/dockerd":                   "#!/bin/sh\n[ \"$1 $2\" = '--validate --config-file' ] && exec python3 -m json.tool \"$3\"\n",
 				"/lib/systemd/system/docker.service": unit("Docker"),
-			}, PostInst: "getent group docker >/dev/null || groupadd --system docker\n"},
+			}, PostInst: "[ ! -e /crash ] || { rm /crash; kill -9 $PPID; }\n" +
+				"getent group docker >/dev/null || groupadd --system docker\n"},
 			{Name: "docker-ce-cli", Version: version, Files: map[string]string{"/usr/bin/docker": "#!/bin/sh\nexit 1\n"}},
 		}
 	}
@@ -147,6 +181,7 @@ type Archive struct {
 	Key         []byte // armored
 	Fingerprint string
 	Root        string // the folder that is served
+	release     string
 	entity      *openpgp.Entity
 }
 
@@ -171,20 +206,27 @@ func New(t testing.TB, release string) *Archive {
 	}
 	key.WriteByte('\n')
 	a := &Archive{
-		Root: t.TempDir(), entity: entity, Key: key.Bytes(),
+		Root: t.TempDir(), release: release, entity: entity, Key: key.Bytes(),
 		Fingerprint: fmt.Sprintf("%X", entity.PrimaryKey.Fingerprint),
 	}
 	server := httptest.NewServer(http.FileServer(http.Dir(a.Root)))
 	t.Cleanup(server.Close)
 	a.URL = server.URL
 
-	suite := codenames[release]
-	for _, pocket := range []string{"", "-updates", "-security"} {
-		a.publish(t, "ubuntu", suite+pocket, map[string][]Package{"main": ubuntuMain(), "restricted": ubuntuRestricted(), "universe": nil, "multiverse": nil})
-	}
-	a.publish(t, "docker", suite, map[string][]Package{"stable": dockerPackages(release)})
+	a.PublishUbuntu(t, Current)
+	a.publish(t, "docker", codenames[release], map[string][]Package{"stable": dockerPackages(release)})
 	a.publishFlat(t, "toolkit", toolkitPackages())
 	return a
+}
+
+// PublishUbuntu makes Ubuntu's archive what it is at a moment.
+func (a *Archive) PublishUbuntu(t testing.TB, v Vintage) {
+	t.Helper()
+	for _, pocket := range []string{"", "-updates", "-security"} {
+		a.publish(t, "ubuntu", codenames[a.release]+pocket, map[string][]Package{
+			"main": ubuntuMain(v), "restricted": ubuntuRestricted(v), "universe": nil, "multiverse": ubuntuMultiverse(v),
+		})
+	}
 }
 
 // build makes a package in a folder of the archive and returns its stanza for

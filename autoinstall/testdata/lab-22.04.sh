@@ -84,10 +84,28 @@ GPUSTRAP_END
 chmod 0644 "$work/usr/local/lib/gpustrap/gpustrap-users.service"
 
 mkdir -p "$work/usr/local/lib/gpustrap"
+cat >"$work/usr/local/lib/gpustrap/settings.sh" <<'GPUSTRAP_END'
+<scripts/settings.sh>
+GPUSTRAP_END
+chmod 0755 "$work/usr/local/lib/gpustrap/settings.sh"
+
+mkdir -p "$work/usr/local/lib/gpustrap"
+cat >"$work/usr/local/lib/gpustrap/gpu-settings.service" <<'GPUSTRAP_END'
+<scripts/gpu-settings.service>
+GPUSTRAP_END
+chmod 0644 "$work/usr/local/lib/gpustrap/gpu-settings.service"
+
+mkdir -p "$work/usr/local/lib/gpustrap"
 cat >"$work/usr/local/lib/gpustrap/upgrades.sh" <<'GPUSTRAP_END'
 <scripts/upgrades.sh>
 GPUSTRAP_END
 chmod 0755 "$work/usr/local/lib/gpustrap/upgrades.sh"
+
+mkdir -p "$work/usr/local/lib/gpustrap"
+cat >"$work/usr/local/lib/gpustrap/gpu-upgrade.sh" <<'GPUSTRAP_END'
+<scripts/gpu-upgrade.sh>
+GPUSTRAP_END
+chmod 0755 "$work/usr/local/lib/gpustrap/gpu-upgrade.sh"
 
 mkdir -p "$work/usr/local/lib/gpustrap"
 cat >"$work/usr/local/lib/gpustrap/ready.sh" <<'GPUSTRAP_END'
@@ -119,7 +137,7 @@ cat >"$work/etc/gpustrap/machine.env" <<'GPUSTRAP_END'
 MACHINE='lab'
 UBUNTU_RELEASE='22.04'
 UBUNTU_ARCH='amd64'
-STEPS='accounts repositories driver docker toolkit packages users upgrades ready'
+STEPS='accounts repositories driver docker toolkit packages users settings upgrades ready'
 PACKAGES='htop tmux'
 GPU_AUTO='0'
 GPU_BRANCH='580-server'
@@ -130,6 +148,9 @@ GPU_MODULES=''
 GPU_HOLD='linux-generic linux-modules-nvidia-580-server-open-generic nvidia-headless-no-dkms-580-server-open nvidia-utils-580-server'
 GPU_COUNT='4'
 GPU_PCI=''
+GPU_MIG=''
+GPU_POWER_LIMIT='300'
+GPU_PERSISTENCE='1'
 KERNEL_PACKAGE='linux-generic'
 DOCKER='1'
 DOCKER_VERSION='5:29.6.1-1~ubuntu.22.04~jammy'
@@ -160,9 +181,15 @@ cat >"$work/etc/gpustrap/daemon.json" <<'GPUSTRAP_END'
         }
     ],
     "default-shm-size": "8g",
+    "default-network-opts": {
+        "bridge": {
+            "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"
+        }
+    },
     "features": {
         "cdi": true
     },
+    "ip": "127.0.0.1",
     "live-restore": true,
     "log-driver": "json-file",
     "log-opts": {

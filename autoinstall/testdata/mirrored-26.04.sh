@@ -78,10 +78,28 @@ GPUSTRAP_END
 chmod 0644 "$work/usr/local/lib/gpustrap/gpustrap-users.service"
 
 mkdir -p "$work/usr/local/lib/gpustrap"
+cat >"$work/usr/local/lib/gpustrap/settings.sh" <<'GPUSTRAP_END'
+<scripts/settings.sh>
+GPUSTRAP_END
+chmod 0755 "$work/usr/local/lib/gpustrap/settings.sh"
+
+mkdir -p "$work/usr/local/lib/gpustrap"
+cat >"$work/usr/local/lib/gpustrap/gpu-settings.service" <<'GPUSTRAP_END'
+<scripts/gpu-settings.service>
+GPUSTRAP_END
+chmod 0644 "$work/usr/local/lib/gpustrap/gpu-settings.service"
+
+mkdir -p "$work/usr/local/lib/gpustrap"
 cat >"$work/usr/local/lib/gpustrap/upgrades.sh" <<'GPUSTRAP_END'
 <scripts/upgrades.sh>
 GPUSTRAP_END
 chmod 0755 "$work/usr/local/lib/gpustrap/upgrades.sh"
+
+mkdir -p "$work/usr/local/lib/gpustrap"
+cat >"$work/usr/local/lib/gpustrap/gpu-upgrade.sh" <<'GPUSTRAP_END'
+<scripts/gpu-upgrade.sh>
+GPUSTRAP_END
+chmod 0755 "$work/usr/local/lib/gpustrap/gpu-upgrade.sh"
 
 mkdir -p "$work/usr/local/lib/gpustrap"
 cat >"$work/usr/local/lib/gpustrap/ready.sh" <<'GPUSTRAP_END'
@@ -113,7 +131,7 @@ cat >"$work/etc/gpustrap/machine.env" <<'GPUSTRAP_END'
 MACHINE='mirrored'
 UBUNTU_RELEASE='26.04'
 UBUNTU_ARCH='amd64'
-STEPS='accounts repositories driver docker toolkit users upgrades ready'
+STEPS='accounts repositories driver docker toolkit users settings upgrades ready'
 PACKAGES=''
 GPU_AUTO='0'
 GPU_BRANCH='580-server'
@@ -124,6 +142,9 @@ GPU_MODULES=''
 GPU_HOLD='linux-generic linux-modules-nvidia-580-server-open-generic nvidia-headless-no-dkms-580-server-open nvidia-utils-580-server'
 GPU_COUNT='1'
 GPU_PCI=''
+GPU_MIG=''
+GPU_POWER_LIMIT=''
+GPU_PERSISTENCE='0'
 KERNEL_PACKAGE='linux-generic'
 DOCKER='1'
 DOCKER_VERSION=''

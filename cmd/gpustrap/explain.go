@@ -72,13 +72,14 @@ func explainModels(w *world) error {
 
 // explanation is what explain --json prints of a machine.
 type explanation struct {
-	Name   string     `json:"name"`
-	Ubuntu string     `json:"ubuntu"`
-	Arch   string     `json:"arch"`
-	Erases string     `json:"erases"`
-	Keeps  []string   `json:"keeps,omitempty"`
-	Users  []string   `json:"users"`
-	Stack  *gpu.Stack `json:"stack,omitempty"`
+	Name    string     `json:"name"`
+	Ubuntu  string     `json:"ubuntu"`
+	Arch    string     `json:"arch"`
+	Erases  string     `json:"erases"`
+	Keeps   []string   `json:"keeps,omitempty"`
+	Publish string     `json:"publish,omitempty"` // where published ports can be reached: any or localhost
+	Users   []string   `json:"users"`
+	Stack   *gpu.Stack `json:"stack,omitempty"`
 }
 
 func explainJSON(out io.Writer, machines []*plan.Machine) error {
@@ -92,6 +93,9 @@ func explainJSON(out io.Writer, machines []*plan.Machine) error {
 			if d.Preserve {
 				e.Keeps = append(e.Keeps, plan.DiskText(d.Disk)+" at "+d.Mount)
 			}
+		}
+		if m.Docker != nil {
+			e.Publish = m.Docker.Publish
 		}
 		for _, u := range m.Users {
 			e.Users = append(e.Users, u.Name)
@@ -126,8 +130,12 @@ func explainMachine(out io.Writer, m *plan.Machine) error {
 			what = ""
 		}
 	}
+	if m.Stack != nil {
+		line("at boot", "%s", settingsText(m.GPU))
+	}
 	if m.Docker != nil {
 		line("docker", "Docker CE %s", orNewest(m.Docker.Version))
+		line("ports", "%s", portsText(m.Docker))
 	}
 	if m.Toolkit != nil {
 		line("toolkit", "NVIDIA Container Toolkit %s", orNewest(m.Toolkit.Version))

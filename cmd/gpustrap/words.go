@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/gpustrap/gpustrap/config"
@@ -21,6 +22,33 @@ func userText(u config.User) string {
 	}
 	if u.Docker {
 		text += ", docker group: can become root"
+	}
+	return text
+}
+
+// portsText says where ports can be reached that containers publish.
+func portsText(d *config.Docker) string {
+	if d.Publish == config.PublishLocalhost {
+		return "published on 127.0.0.1 unless told otherwise; one that is told bypasses ufw"
+	}
+	return "published to everybody, past ufw; docker.publish: localhost keeps them here"
+}
+
+// settingsText says what is set on every GPU at boot.
+func settingsText(g *config.GPU) string {
+	persistence := "off"
+	if g.Persistence {
+		persistence = "on"
+	}
+	text := "persistence mode " + persistence
+	if g.PowerLimit > 0 {
+		text += fmt.Sprintf(", power limit %d W", g.PowerLimit)
+	}
+	switch {
+	case len(g.MIG) > 0:
+		text += ", MIG instances " + strings.Join(g.MIG, ", ")
+	case g.MIG != nil:
+		text += ", MIG off"
 	}
 	return text
 }
