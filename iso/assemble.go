@@ -16,10 +16,8 @@ func (p *plan) assemble() (*Layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{p.moveTables, p.moveBootImage, p.growVolumes} {
-		if err := step(); err != nil {
-			return nil, err
-		}
+	if err := inOrder(p.moveTables, p.moveBootImage, p.growVolumes); err != nil {
+		return nil, err
 	}
 	body, footer, err := record.encode(p.base)
 	if err != nil {
@@ -164,8 +162,8 @@ func (p *plan) moveBootImage() error {
 
 // growVolumes rewrites the volume descriptors of both sets.
 func (p *plan) growVolumes() error {
-	for _, t := range p.trees {
-		c := t.Grow(p.inserts)
+	for _, v := range p.volumes {
+		c := v.Grow(p.inserts)
 		p.patch(int64(c.Sector.Offset()), c.Bytes)
 	}
 	return nil

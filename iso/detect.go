@@ -36,10 +36,17 @@ func detect(r io.ReaderAt, size int64) (*Image, error) {
 }
 
 func (d *detector) run() error {
-	for _, step := range []func() error{
-		d.wholeVolume, d.notIsohybrid, d.bootCatalogue, d.partitionTables, d.record,
-		d.partitionVolume, d.length, d.trees, d.oneSession,
-	} {
+	return inOrder(d.structures, d.trees, d.oneSession)
+}
+
+// structures reads all but the directory trees.
+func (d *detector) structures() error {
+	return inOrder(d.wholeVolume, d.notIsohybrid, d.bootCatalogue, d.partitionTables, d.record, d.partitionVolume, d.length)
+}
+
+// inOrder runs steps until one fails.
+func inOrder(steps ...func() error) error {
+	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
 		}
@@ -289,24 +296,29 @@ func (d *detector) length() error {
 
 // trees reads all directory trees.
 func (d *detector) trees() error {
-	im := d.im
-	for i := range im.sets {
-		s := &im.sets[i]
-		var err error
-		if s.rockRidge, err = s.volume.ReadTree(im.r, im.size, s.volume.Primary); err != nil {
-			return err
-		}
-		if s.rockRidge.Kind != iso9660.RockRidge {
-			return refuse(hintGenuine, "the image has no Rock Ridge names")
-		}
-		if s.volume.Joliet == nil {
-			continue
-		}
-		if s.joliet, err = s.volume.ReadTree(im.r, im.size, s.volume.Joliet); err != nil {
-			return err
+	for i := range d.im.sets {
+		for _, kind := range []iso9660.Kind{iso9660.RockRidge, iso9660.Joliet} {
+			if err := d.readTree(&d.im.sets[i], kind); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// readTree reads a set's tree of one kind. Not every volume has a Joliet tree.
+func (d *detector) readTree(s *metadataSet, kind iso9660.Kind) error {
+	var err error
+	switch {
+	case kind == iso9660.Joliet && s.volume.Joliet != nil:
+		s.joliet, err = s.volume.ReadTree(d.im.r, d.im.size, s.volume.Joliet)
+	case kind == iso9660.RockRidge:
+		s.rockRidge, err = s.volume.ReadTree(d.im.r, d.im.size, s.volume.Primary)
+		if err == nil && s.rockRidge.Kind != iso9660.RockRidge {
+			err = refuse(hintGenuine, "the image has no Rock Ridge names")
+		}
+	}
+	return err
 }
 
 // oneSession refuses an image to which a session was appended: its directories or

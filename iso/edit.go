@@ -12,34 +12,43 @@ import (
 // removed ones, and plans the sectors that change for it. The volume descriptors
 // come later, when the number of inserted sectors is known.
 func (p *plan) editTrees() error {
-	var all []*setEdit
 	for i := range p.base.sets {
 		s := &p.base.sets[i]
 		if s.rockRidge.Relocated {
 			return refuse(hintGenuine, "directories of the medium were relocated to keep their depth at eight, which is not understood")
 		}
 		e := &setEdit{plan: p, rockRidge: s.rockRidge.Clone()}
-		p.trees = append(p.trees, e.rockRidge)
 		if s.joliet != nil {
 			e.joliet = s.joliet.Clone()
-			p.trees = append(p.trees, e.joliet)
 		}
-		all = append(all, e)
-	}
-	for _, e := range all {
 		if err := e.run(); err != nil {
 			return err
 		}
-	}
-	for _, t := range p.trees {
-		patches, err := t.Commit(func(sectors uint32) (iso9660.Sector, error) { return p.take(int64(sectors)) })
-		if err != nil {
+		if err := p.commit(e.rockRidge); err != nil {
 			return err
 		}
-		for _, c := range patches {
-			p.patch(int64(c.Sector.Offset()), c.Bytes)
+		e.rockRidge = nil // the trees of a large overlay take more memory than all else
+		if e.joliet == nil {
+			continue
+		}
+		if err := p.commit(e.joliet); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// commit plans what to write for an edited tree and keeps of it what it takes to
+// grow its volume.
+func (p *plan) commit(t *iso9660.Tree) error {
+	patches, err := t.Commit(func(sectors uint32) (iso9660.Sector, error) { return p.take(int64(sectors)) })
+	if err != nil {
+		return err
+	}
+	for _, c := range patches {
+		p.patch(int64(c.Sector.Offset()), c.Bytes)
+	}
+	p.volumes = append(p.volumes, t.Volume())
 	return nil
 }
 

@@ -33,12 +33,15 @@ type metadataSet struct {
 	joliet    *iso9660.Tree // nil when there is none
 }
 
-// trees returns the set's trees, Rock Ridge first.
+// trees returns the set's trees that were read, Rock Ridge first.
 func (s *metadataSet) trees() []*iso9660.Tree {
-	if s.joliet == nil {
-		return []*iso9660.Tree{s.rockRidge}
+	var list []*iso9660.Tree
+	for _, t := range []*iso9660.Tree{s.rockRidge, s.joliet} {
+		if t != nil {
+			list = append(list, t)
+		}
 	}
-	return []*iso9660.Tree{s.rockRidge, s.joliet}
+	return list
 }
 
 // Sets of an Image.
@@ -64,6 +67,41 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 		return nil, errs[0]
 	}
 	return im, nil
+}
+
+// check makes sure that Open accepts a medium. Of its trees it holds two at a time.
+func check(r io.ReaderAt, size int64) error {
+	d := &detector{im: &Image{r: r, size: size}}
+	err := d.structures()
+	for _, kind := range []iso9660.Kind{iso9660.RockRidge, iso9660.Joliet} {
+		if err == nil {
+			err = d.checkTrees(kind)
+		}
+	}
+	if err != nil {
+		return imageError(err, d.catalogAt)
+	}
+	return nil
+}
+
+// checkTrees reads both sets' trees of one kind, checks them and lets them go.
+func (d *detector) checkTrees(kind iso9660.Kind) error {
+	im := d.im
+	for i := range im.sets {
+		if err := d.readTree(&im.sets[i], kind); err != nil {
+			return err
+		}
+	}
+	if err := d.oneSession(); err != nil {
+		return err
+	}
+	if errs := im.selfCheck(); len(errs) > 0 {
+		return errs[0]
+	}
+	for i := range im.sets {
+		im.sets[i].rockRidge, im.sets[i].joliet = nil, nil
+	}
+	return nil
 }
 
 // selfCheck makes sure that the trees are what this package would write.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"time"
 )
 
 // Kind says where a segment's bytes come from.
@@ -225,7 +226,7 @@ type overlayFile struct {
 	fsys fs.FS
 	path string
 	size int64
-	info fs.FileInfo
+	date time.Time
 }
 
 // open opens the file and makes sure that it is still the one planned with.
@@ -235,7 +236,7 @@ func (f *overlayFile) open() (fs.File, error) {
 		return nil, fmt.Errorf("cannot read the overlay: %w", err)
 	}
 	info, err := file.Stat()
-	if err == nil && (info.Size() != f.size || !info.ModTime().Equal(f.info.ModTime())) {
+	if err == nil && (info.Size() != f.size || !info.ModTime().Equal(f.date)) {
 		err = fmt.Errorf("cannot read the overlay: %s has changed since the image was planned", f.path)
 	}
 	if err != nil {

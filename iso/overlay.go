@@ -107,7 +107,7 @@ func readOverlay(files fs.FS) (*node, error) {
 }
 
 func newNode(files fs.FS, p string, d fs.DirEntry) (*node, error) {
-	n := &node{name: d.Name(), path: p}
+	n := &node{name: path.Base(p), path: p} // of the path, which is kept anyway
 	if reason := badName(d.Name()); reason != "" {
 		return nil, &OverlayError{Path: p, Reason: reason}
 	}
@@ -123,7 +123,7 @@ func newNode(files fs.FS, p string, d fs.DirEntry) (*node, error) {
 		if info.Mode()&0o111 != 0 {
 			n.mode = modeExecutable
 		}
-		n.file = &overlayFile{fsys: files, path: p, size: info.Size(), info: info}
+		n.file = &overlayFile{fsys: files, path: p, size: info.Size(), date: info.ModTime()}
 	case fs.ModeSymlink:
 		n.mode = modeLink
 		if n.link, err = fs.ReadLink(files, p); err != nil {

@@ -46,7 +46,7 @@ func Remaster(base *Image, o Overlay) (*Layout, error) {
 	}
 	// The result must be a medium that this package itself accepts, whatever is
 	// wrong above: better no image than a bad one.
-	if _, err := Open(l, l.Size()); err != nil {
+	if err := check(l, l.Size()); err != nil {
 		return nil, fmt.Errorf("cannot remaster the image: the result would not be sound: %w", err)
 	}
 	if restored != nil {
@@ -62,16 +62,16 @@ type plan struct {
 	removed []string
 	date    time.Time
 
-	next    iso9660.Sector // the first free one behind what was placed so far
-	content []Segment      // of added files
-	patches []Segment      // Bytes segments: metadata
-	trees   []*iso9660.Tree
-	inserts iso9660.Sector // how many sectors are inserted, in the end
+	next    iso9660.Sector        // the first free one behind what was placed so far
+	content []Segment             // of added files
+	patches []Segment             // Bytes segments: metadata
+	volumes []*iso9660.Descriptor // of the edited trees
+	inserts iso9660.Sector        // how many sectors are inserted, in the end
 }
 
 // layout runs the plan's steps.
 func (p *plan) layout(menu *grubcfg.Menu) (*Layout, error) {
-	for _, step := range []func() error{
+	err := inOrder(
 		p.checkPaths,
 		func() error { return p.editMenus(menu) },
 		func() error { return hashFiles(p.added) },
@@ -79,10 +79,9 @@ func (p *plan) layout(menu *grubcfg.Menu) (*Layout, error) {
 		p.placeFiles,
 		p.editTrees,
 		p.clearChecksumTags,
-	} {
-		if err := step(); err != nil {
-			return nil, err
-		}
+	)
+	if err != nil {
+		return nil, err
 	}
 	return p.assemble()
 }

@@ -135,12 +135,7 @@ func (v *verifier) againstBase() error {
 
 // metadata makes the checks that read little.
 func (v *verifier) metadata() error {
-	for _, check := range []func() error{v.joliet, v.partitions, v.bootImages, v.menus} {
-		if err := check(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return inOrder(v.joliet, v.partitions, v.bootImages, v.menus)
 }
 
 // baseFaults marks the faults found so far that the base has too. What is read

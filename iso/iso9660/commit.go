@@ -18,6 +18,7 @@ func (c *commit) place() error {
 		if !d.changed {
 			continue
 		}
+		d.taken = nil // nothing is inserted while this runs
 		need := d.packedSectors()
 		x := Extent{d.Extent.Sector, need * SectorSize}
 		if need > d.capacity {

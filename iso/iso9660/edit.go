@@ -31,14 +31,15 @@ func (t *Tree) Insert(d *Dir, f File) (*Entry, error) {
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	taken := d.identifiers()
+	if d.taken == nil {
+		d.taken = newIdentifiers(d.Entries)
+	}
 	var id []byte
 	if t.Kind == Joliet {
-		id = t.jolietIdentifier(f.Name, f.Mode.IsDir(), taken)
+		id = t.jolietIdentifier(f.Name, f.Mode.IsDir(), d.taken)
 	} else {
-		id = t.isoIdentifier(f.Name, f.Mode.IsDir(), taken)
+		id = t.isoIdentifier(f.Name, f.Mode.IsDir(), d.taken)
 	}
-	taken[string(id)] = struct{}{}
 	e := &Entry{}
 	if err := t.fill(e, id, f); err != nil {
 		return nil, err
@@ -76,9 +77,7 @@ func (t *Tree) Remove(d *Dir, e *Entry) {
 	if e.Dir != nil {
 		t.dirsRemoved = true
 	}
-	if d.taken != nil {
-		delete(d.taken, string(e.Identifier()))
-	}
+	d.taken = nil // made anew when the next one is inserted
 }
 
 // change notes that the directory's records are not what the image holds any more.
@@ -97,17 +96,6 @@ func (f File) check() error {
 		return &LimitError{"the file " + f.Name + " has no extent"}
 	}
 	return nil
-}
-
-// identifiers returns the file identifiers of the directory, for Insert.
-func (d *Dir) identifiers() map[string]struct{} {
-	if d.taken == nil {
-		d.taken = make(map[string]struct{}, len(d.Entries))
-		for _, e := range d.Entries {
-			d.taken[string(e.Identifier())] = struct{}{}
-		}
-	}
-	return d.taken
 }
 
 // fill makes the entry's records.
@@ -199,7 +187,7 @@ func padSector(b []byte) []byte {
 // Commit finishes the edits of a cloned tree and returns what to write for them:
 // directories, continuation areas and path tables. Whatever does not fit where it
 // was is placed by alloc, which is asked for a number of sectors and answers with
-// the first one's number in the image. The volume descriptor comes from Grow.
+// the first one's number in the image. The volume's descriptor comes from Volume.
 func (t *Tree) Commit(alloc func(sectors uint32) (Sector, error)) ([]Patch, error) {
 	c := &commit{tree: t, alloc: alloc}
 	for _, step := range []func() error{c.place, c.continuations, c.directories, c.pathTables} {
@@ -210,9 +198,16 @@ func (t *Tree) Commit(alloc func(sectors uint32) (Sector, error)) ([]Patch, erro
 	return c.patches, nil
 }
 
-// Grow makes the volume longer by a number of sectors and returns its descriptor,
-// with the addresses that Commit gave out.
-func (t *Tree) Grow(sectors Sector) Patch {
-	t.desc.SpaceSize += uint32(sectors)
-	return Patch{t.desc.Sector, t.desc.bytes()}
+// Volume returns a copy of the tree's volume descriptor, with the addresses that
+// Commit gave out.
+func (t *Tree) Volume() *Descriptor {
+	d := t.desc
+	return &d
+}
+
+// Grow makes the volume longer by a number of sectors and returns what to write for
+// it.
+func (d *Descriptor) Grow(sectors Sector) Patch {
+	d.SpaceSize += uint32(sectors)
+	return Patch{d.Sector, d.bytes()}
 }

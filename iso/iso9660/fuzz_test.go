@@ -134,7 +134,7 @@ func editTree(t *testing.T, r io.ReaderAt, size int64, v *iso9660.Volume, tree *
 	if err != nil {
 		return // too many directories
 	}
-	image.patches = append(patches, edited.Grow(0))
+	image.patches = append(patches, edited.Volume().Grow(0))
 	after, err := iso9660.ReadVolume(image, int64(next.Offset()), v.Start)
 	if err != nil {
 		t.Fatalf("after an edit: %v", err)

@@ -19,8 +19,8 @@ const (
 )
 
 // isoIdentifier derives a file identifier of d-characters (ECMA-119 7.4.1) from
-// a name, other than those already taken in the directory.
-func (t *Tree) isoIdentifier(name string, dir bool, taken map[string]struct{}) []byte {
+// a name, other than those already taken in the directory, and takes it.
+func (t *Tree) isoIdentifier(name string, dir bool, taken *identifiers) []byte {
 	stem, ext := splitExtension(name)
 	limit, dot := maxFileIdentifier, "."
 	if dir {
@@ -35,20 +35,20 @@ func (t *Tree) isoIdentifier(name string, dir bool, taken map[string]struct{}) [
 	if t.versions && !dir {
 		version = ";1"
 	}
-	return unique(stem, limit-len(ext), taken, func(stem string) []byte {
+	return taken.unique(stem, limit-len(ext), func(stem string) []byte {
 		return []byte(stem + dot + ext + version)
 	})
 }
 
 // jolietIdentifier derives a Joliet identifier from a name, other than those
-// already taken in the directory.
-func (t *Tree) jolietIdentifier(name string, dir bool, taken map[string]struct{}) []byte {
+// already taken in the directory, and takes it.
+func (t *Tree) jolietIdentifier(name string, dir bool, taken *identifiers) []byte {
 	stem, ext := jolietName(name, dir)
 	version := ""
 	if t.versions && !dir {
 		version = ";1"
 	}
-	return unique(stem, maxJolietIdentifier-len([]rune(ext)), taken, func(stem string) []byte {
+	return taken.unique(stem, maxJolietIdentifier-len([]rune(ext)), func(stem string) []byte {
 		return encodeUCS2(stem + ext + version)
 	})
 }
@@ -70,21 +70,47 @@ func jolietName(name string, dir bool) (stem, ext string) {
 	return jolietCharacters(stem, maxJolietIdentifier-len([]rune(ext))), ext
 }
 
-// unique makes an identifier of a stem of at most limit characters; when it is
-// taken, the end of the stem gives way to a number.
-func unique(stem string, limit int, taken map[string]struct{}, identifier func(stem string) []byte) []byte {
+// identifiers are those in use in a directory.
+type identifiers struct {
+	taken map[string]struct{}
+	// next is the first number that was not tried yet, by the identifier that it
+	// makes unique: thousands of names may begin alike.
+	next map[string]int
+}
+
+func newIdentifiers(entries []*Entry) *identifiers {
+	ids := &identifiers{taken: make(map[string]struct{}, len(entries)), next: map[string]int{}}
+	for _, e := range entries {
+		ids.taken[string(e.Identifier())] = struct{}{}
+	}
+	return ids
+}
+
+// unique takes an identifier made of a stem of at most limit characters; when it is
+// taken already, the end of the stem gives way to a number.
+func (ids *identifiers) unique(stem string, limit int, identifier func(stem string) []byte) []byte {
+	wanted := identifier(stem)
+	if ids.take(wanted) {
+		return wanted
+	}
 	runes := []rune(stem)
-	for i := -1; ; i++ {
-		candidate := stem
-		if i >= 0 {
-			digits := fmt.Sprintf("%03d", i)
-			candidate = string(runes[:min(len(runes), limit-len(digits))]) + digits
-		}
-		id := identifier(candidate)
-		if _, is := taken[string(id)]; !is {
+	for i := ids.next[string(wanted)]; ; i++ {
+		digits := fmt.Sprintf("%03d", i)
+		id := identifier(string(runes[:min(len(runes), limit-len(digits))]) + digits)
+		if ids.take(id) {
+			ids.next[string(wanted)] = i + 1
 			return id
 		}
 	}
+}
+
+// take reports whether an identifier was free, which it no longer is.
+func (ids *identifiers) take(id []byte) bool {
+	if _, taken := ids.taken[string(id)]; taken {
+		return false
+	}
+	ids.taken[string(id)] = struct{}{}
+	return true
 }
 
 // splitExtension splits a name at its last dot; a name that begins with its only

@@ -73,10 +73,10 @@ type Dir struct {
 	Entries []*Entry
 
 	self, parent record
-	was          Extent              // Extent as read; zero for a new directory
-	capacity     uint32              // sectors that the directory owns at its place
-	changed      bool                // its records differ from what the image holds
-	taken        map[string]struct{} // identifiers in use, for Insert
+	was          Extent       // Extent as read; zero for a new directory
+	capacity     uint32       // sectors that the directory owns at its place
+	changed      bool         // its records differ from what the image holds
+	taken        *identifiers // for Insert
 	byName       atomic.Pointer[map[string]*Entry]
 }
 

@@ -400,14 +400,14 @@ func TestIdentifiers(t *testing.T) {
 		{long, true, nil, strings.Repeat("A", 31), strings.Repeat("a", 103)},
 		{long, true, []string{strings.Repeat("A", 31)}, strings.Repeat("A", 28) + "000", strings.Repeat("a", 103)},
 	} {
-		taken := map[string]struct{}{}
+		taken := newIdentifiers(nil)
 		for _, id := range c.taken {
-			taken[id] = struct{}{}
+			taken.take([]byte(id))
 		}
 		if got := string(tree.isoIdentifier(c.name, c.dir, taken)); got != c.iso {
 			t.Errorf("isoIdentifier(%q): %q, want %q", c.name, got, c.iso)
 		}
-		if got := decodeUCS2(joliet.jolietIdentifier(c.name, c.dir, nil)); got != c.joliet {
+		if got := decodeUCS2(joliet.jolietIdentifier(c.name, c.dir, newIdentifiers(nil))); got != c.joliet {
 			t.Errorf("jolietIdentifier(%q): %q, want %q", c.name, got, c.joliet)
 		}
 	}
@@ -546,5 +546,21 @@ func TestPathTable(t *testing.T) {
 	got, err := tree.pathTable(binary.LittleEndian)
 	if err != nil || string(got) != want {
 		t.Errorf("path table (%v):\n got %q\nwant %q", err, got, want)
+	}
+}
+
+// Thousands of names that begin alike take a number each, and not a search for it
+// from the first one on.
+func TestUniqueTakesOneNumberEach(t *testing.T) {
+	const names = 5000
+	ids, made := newIdentifiers(nil), 0
+	for range names {
+		ids.unique("LINUX_MODULES_NVIDIA_580", 26, func(stem string) []byte {
+			made++
+			return []byte(stem + ".DEB")
+		})
+	}
+	if len(ids.taken) != names || made > 3*names {
+		t.Errorf("%d identifiers for %d names, after %d attempts", len(ids.taken), names, made)
 	}
 }
