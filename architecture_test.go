@@ -18,6 +18,7 @@ const module = "github.com/gpustrap/gpustrap"
 // inside another one's folder is a room of it: the owner imports its rooms.
 var floors = map[string]int{
 	"report":         0,
+	"apps":           0,
 	"download":       0,
 	"keys":           0,
 	"graph":          0,
