@@ -12,7 +12,7 @@ import (
 	"slices"
 )
 
-//go:embed *.sh *.service
+//go:embed *.sh *.service *.timer
 var files embed.FS
 
 //go:embed receipt.schema.json
