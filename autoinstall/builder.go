@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gpustrap/gpustrap/apps"
 	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/report"
 )
@@ -18,6 +19,7 @@ type builder struct {
 	scripts scriptSet
 	rep     report.Report
 	repos   []repository
+	apps    []apps.App
 	shared  []string // commands that other machines are likely to have too
 }
 
@@ -26,6 +28,7 @@ func newBuilder(in *Input, set scriptSet) *builder {
 	b.checkInput()
 	if !b.rep.HasErrors() {
 		b.repos = b.repositories()
+		b.readApps()
 	}
 	return b
 }
@@ -66,14 +69,15 @@ func (b *builder) steps() []string {
 			out = append(out, step)
 		}
 	}
-	installs := b.in.Stack != nil || m.Docker != nil || m.Toolkit != nil || len(m.Packages) > 0
+	installs := b.in.Stack != nil || m.Docker != nil || m.Toolkit != nil || len(b.packages()) > 0
 	add(stepRepositories, installs || len(b.repos) > 0)
 	add(stepDriver, b.in.Stack != nil)
 	add(stepDocker, m.Docker != nil)
 	add(stepToolkit, m.Toolkit != nil)
-	add(stepPackages, len(m.Packages) > 0)
+	add(stepPackages, len(b.packages()) > 0)
 	add(stepUsers, len(b.dockerUsers()) > 0)
 	add(stepSettings, b.in.Stack != nil)
+	add(stepApps, len(m.Apps) > 0)
 	add(stepUpgrades, b.in.Stack != nil && len(b.in.Stack.Hold) > 0)
 	add(stepReady, b.in.Stack != nil || m.Docker != nil)
 	add(stepUnlock, installs && b.in.Locked != nil)
@@ -121,6 +125,9 @@ func (b *builder) dataFiles(steps []string) []file {
 	if b.in.Stacks != nil {
 		files = append(files, file{dataFolder + "/stacks", "0644", string(b.in.Stacks)})
 	}
+	if len(b.in.Machine.Apps) > 0 {
+		files = append(files, file{dataFolder + "/apps", "0644", b.appTable()})
+	}
 	if b.in.Machine.Docker != nil {
 		files = append(files, file{dataFolder + "/daemon.json", "0644", b.daemonJSON()})
 	}
@@ -147,7 +154,7 @@ func (b *builder) environment(steps []string) string {
 	set("UBUNTU_RELEASE", m.Ubuntu)
 	set("UBUNTU_ARCH", m.Arch)
 	setList("STEPS", steps)
-	setList("PACKAGES", m.Packages)
+	setList("PACKAGES", b.packages())
 
 	var branch, kernel string
 	var packages, components, services, modules, hold, pci []string
@@ -189,6 +196,9 @@ func (b *builder) environment(steps []string) string {
 	set("DOCKER_VERSION", dockerVersion)
 	set("DOCKER_DATA_ROOT", dataRoot)
 	setList("DOCKER_USERS", b.dockerUsers())
+	if len(m.Apps) > 0 {
+		setList("APPS", b.appNames())
+	}
 	set("TOOLKIT", flag(m.Toolkit != nil))
 	set("TOOLKIT_VERSION", toolkitVersion)
 	set("READY_REPORT", m.Ready.Report)

@@ -176,7 +176,7 @@ func TestLateCommandsInstall(t *testing.T) {
 			release := home.release
 			tg := newTarget(t, release)
 			a := apttest.New(t, release)
-			in := on(a, lab(release))
+			in := on(a, shared(release))
 			if home.user {
 				tg.run("useradd ops")
 			}
@@ -277,6 +277,7 @@ func checkInstalled(t *testing.T, tg *target, in Input) {
 		}
 	}
 
+	checkApps(t, tg)
 	wanted := []string{"docker.service", "containerd.service", "nvidia-persistenced.service", "nvidia-cdi-refresh.path", "nvidia-cdi-refresh.service", "gpu-settings.service", "gpu-ready.service"}
 	enabled := tg.run("ls /etc/systemd/system/multi-user.target.wants")
 	for _, unit := range wanted {
@@ -298,6 +299,25 @@ func checkInstalled(t *testing.T, tg *target, in Input) {
 	// Leftovers of the installer, and what must not have happened.
 	tg.run("! test -e /usr/sbin/policy-rc.d && ! test -e /nvidia-smi-was-run")
 	tg.run("! find /etc /usr/local -name '*.gpustrap-new' | grep .")
+}
+
+// checkApps asks for what the apps of the fixture shared leave on a machine.
+func checkApps(t *testing.T, tg *target) {
+	t.Helper()
+	if got, want := tg.run("cd /opt/apps && ls -d *"), "cuda-dev\nfastbook"; got != want {
+		t.Errorf("/opt/apps has %q, want %q", got, want)
+	}
+	if got, want := tg.run("cat /etc/gpustrap/apps"), "fastbook no [::1] 9000 16g\ncuda-dev no 127.0.0.1 - -"; got != want {
+		t.Errorf("the table of apps is\n%s", got)
+	}
+	tg.run("test -x /opt/apps/cuda-dev/run && test -x /opt/apps/fastbook/start && ! test -x /opt/apps/fastbook/manifest")
+	if got := tg.run("ls /etc/systemd/system/timers.target.wants | grep gpustrap-app"); got != "gpustrap-app@fastbook.timer" {
+		t.Errorf("enabled for apps: %s", got)
+	}
+	// Docker's command of this archive answers nothing.
+	if got := tg.run("app list"); !strings.Contains(got, "fastbook         ?") {
+		t.Errorf("app list says\n%s", got)
+	}
 }
 
 func TestLateCommandsFailLoudly(t *testing.T) {
@@ -442,7 +462,7 @@ func TestScriptOnARunningMachine(t *testing.T) {
 	const release = "24.04"
 	tg := newTarget(t, release)
 	a := apttest.New(t, release)
-	in := on(a, lab(release))
+	in := on(a, shared(release))
 	script, rep := newTestRenderer(t).RenderScript(in)
 	if err := rep.Err(); err != nil {
 		t.Fatal(err)
@@ -528,7 +548,7 @@ func TestScriptRefusesOtherSystems(t *testing.T) {
 func TestCloudConfigInstalls(t *testing.T) {
 	const release = "24.04"
 	tg := newTarget(t, release)
-	in := on(apttest.New(t, release), lab(release))
+	in := on(apttest.New(t, release), shared(release))
 	data, rep := newTestRenderer(t).RenderCloudInit(in)
 	if err := rep.Err(); err != nil {
 		t.Fatal(err)
@@ -553,7 +573,7 @@ func TestComponentsAreEnabled(t *testing.T) {
 		t.Run(release, func(t *testing.T) {
 			tg := newTarget(t, release)
 			a := apttest.New(t, release)
-			in := on(a, lab(release))
+			in := on(a, shared(release))
 			in.Machine.Sources.Ubuntu = config.Source{}
 			tg.write("/usr/share/keyrings/ubuntu-archive-keyring.asc", string(a.Key))
 			line := "deb [signed-by=/usr/share/keyrings/ubuntu-archive-keyring.asc] " + a.URL + "/ubuntu " + codenames[release] + " main\n"

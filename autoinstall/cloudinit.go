@@ -63,7 +63,7 @@ func (b *builder) cloudConfig() *CloudConfig {
 	if len(steps) == 0 {
 		return doc
 	}
-	for _, f := range append(b.scripts.files(steps), b.dataFiles(steps)...) {
+	for _, f := range append(b.scriptFiles(steps), b.dataFiles(steps)...) {
 		doc.WriteFiles = append(doc.WriteFiles, cloudFile(f))
 	}
 	const done = "/run/gpustrap-installed"

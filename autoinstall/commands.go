@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gpustrap/gpustrap/apps"
 	"github.com/gpustrap/gpustrap/scripts"
 	"github.com/gpustrap/gpustrap/templates"
 )
@@ -26,10 +27,14 @@ const (
 	stepPackages     = "packages"
 	stepUsers        = "users"
 	stepSettings     = "settings"
+	stepApps         = "apps"
 	stepUpgrades     = "upgrades"
 	stepReady        = "ready"
 	stepUnlock       = "unlock"
 )
+
+// appsFolder is where the apps' folders lie beside the scripts.
+const appsFolder = "apps"
 
 // Scripts that run in the installer, not on the machine.
 const (
@@ -49,6 +54,7 @@ var filesOf = map[string][]string{
 	stepUsers:        {"users.sh", "gpustrap-users.service"},
 	stepSettings:     {"settings.sh", "gpu-settings.service"},
 	stepUpgrades:     {"upgrades.sh", "gpu-upgrade.sh"},
+	stepApps:         {"apps.sh", "app.sh", "gpustrap-app@.service", "gpustrap-app@.timer"},
 	stepReady:        {"ready.sh", "gpu-ready.sh", "gpu-ready.service", "gpu-who.sh"},
 	stepUnlock:       {"unlock.sh"},
 }
@@ -83,7 +89,26 @@ func readScripts() (scriptSet, error) {
 		}
 		set[name] = script{text, command}
 	}
-	return set, nil
+	return set, set.readApps()
+}
+
+// readApps adds the files of every container app.
+func (s scriptSet) readApps() error {
+	for _, name := range apps.Names() {
+		app, err := apps.Read(name)
+		if err != nil {
+			return err
+		}
+		for _, f := range app.Files {
+			at := path.Join(appsFolder, name, f.Name)
+			if err := fitsHeredoc(f.Content); err != nil {
+				return fmt.Errorf("cannot carry %s: %w", at, err)
+			}
+			s[at] = script{text: f.Content}
+			s[at] = script{f.Content, targetCommand(s.file(at))}
+		}
+	}
+	return nil
 }
 
 // file is a file on the machine.
@@ -93,20 +118,25 @@ type file struct {
 	content string
 }
 
-// names returns the files that some steps take.
-func (s scriptSet) names(steps []string) []string {
+// scriptNames returns the files that some steps take.
+func (b *builder) scriptNames(steps []string) []string {
 	out := []string{"steps.sh", "install.sh"}
 	for _, step := range steps {
 		out = append(out, filesOf[step]...)
 	}
+	for _, a := range b.apps {
+		for _, f := range a.Files {
+			out = append(out, path.Join(appsFolder, a.Name, f.Name))
+		}
+	}
 	return out
 }
 
-// files returns the same with their content.
-func (s scriptSet) files(steps []string) []file {
+// scriptFiles returns the same with their content.
+func (b *builder) scriptFiles(steps []string) []file {
 	var out []file
-	for _, name := range s.names(steps) {
-		out = append(out, s.file(name))
+	for _, name := range b.scriptNames(steps) {
+		out = append(out, b.scripts.file(name))
 	}
 	return out
 }

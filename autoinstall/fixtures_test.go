@@ -103,6 +103,16 @@ func lab(release string) Input {
 	return Input{Machine: m, Stack: testStack(release, "580-server", gpu.Open)}
 }
 
+// shared is the lab's machine with what only people who share one need.
+func shared(release string) Input {
+	in := lab(release)
+	in.Machine.Apps = []config.App{
+		{Name: "fastbook", Address: netip.MustParseAddr("::1"), Port: 9000, ShmSize: "16g"},
+		{Name: "cuda-dev", Address: netip.MustParseAddr("127.0.0.1")},
+	}
+	return in
+}
+
 func hgx(release string) Input {
 	m := baseMachine("hgx01", release)
 	m.Docker, m.Toolkit = defaultDocker(), &config.Toolkit{}

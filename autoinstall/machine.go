@@ -195,7 +195,7 @@ func (b *builder) commands(doc *Document) {
 	if len(steps) == 0 {
 		return
 	}
-	for _, name := range b.scripts.names(steps) {
+	for _, name := range b.scriptNames(steps) {
 		doc.LateCommands = append(doc.LateCommands, Command{Shell: b.scripts[name].command})
 	}
 	for _, f := range b.dataFiles(steps) {

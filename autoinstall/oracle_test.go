@@ -174,7 +174,7 @@ func TestFilesArriveAsTheyAre(t *testing.T) {
 		}
 	}
 	b := newBuilder(&in, r.scripts)
-	for _, f := range append(r.scripts.files(b.steps()), b.dataFiles(b.steps())...) {
+	for _, f := range append(b.scriptFiles(b.steps()), b.dataFiles(b.steps())...) {
 		got, err := os.ReadFile(filepath.Join(root, f.path))
 		if err != nil {
 			t.Fatal(err)

@@ -17,7 +17,7 @@ func (r *Renderer) RenderScript(in Input) ([]byte, report.Report) {
 	}
 	b.warnFragment("script")
 	steps := append([]string{stepAccounts}, b.steps()...)
-	files := append(b.scripts.files(steps), b.dataFiles(steps)...)
+	files := append(b.scriptFiles(steps), b.dataFiles(steps)...)
 	files = append(files, b.accounts()...)
 
 	var out strings.Builder

@@ -211,6 +211,16 @@ func refuseAddress(a netip.Addr) problem {
 	return problem{}
 }
 
+// checkListener checks an address that something listens on: also the machine
+// itself, and all of its addresses.
+func checkListener(s string) problem {
+	a, err := netip.ParseAddr(s)
+	if err == nil && (a.IsLoopback() || a.IsUnspecified()) && !a.Is4In6() {
+		return problem{}
+	}
+	return checkAddress(s)
+}
+
 func checkInterfaceAddress(s string) problem {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {

@@ -197,6 +197,23 @@ func (s switchForm[T, P]) decode(d *decoder, n *yaml.Node, path string) *T {
 	return into
 }
 
+// appForm is the name of an app, or a mapping with it.
+type appForm struct {
+	mappingForm[appKeys, *appKeys]
+	name textForm
+}
+
+func (a appForm) words() string { return "name, or mapping" }
+
+func (a appForm) decode(d *decoder, n *yaml.Node, path string) *appKeys {
+	if n.Kind != yaml.ScalarNode {
+		return a.mappingForm.decode(d, n, path)
+	}
+	into := &appKeys{section: section{at: markOf(n)}}
+	into.name = a.name.decode(d, n, path)
+	return into
+}
+
 // listForm is a sequence. With single, one item may stand without the list
 // around it.
 type listForm[V any] struct {

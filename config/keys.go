@@ -4,6 +4,8 @@ import (
 	"regexp"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/gpustrap/gpustrap/apps"
 )
 
 // This file is the table of every key: its name, its form, what it means and
@@ -107,6 +109,9 @@ func settingsFields(gpuModels []string) []field[settings] {
 			texts(textForm{what: "the name of a Debian package", example: "htop", pattern: packagePattern, max: 200,
 				hint: "a version may follow an equals sign: htop=3.3.0-4build1"}),
 			"Further Debian packages to install.", "none"),
+		key("apps", func(s *settings) *list[*appKeys] { return &s.apps },
+			listForm[*appKeys]{item: newAppForm(), bad: func(a *appKeys) bool { return a.bad || a.name.bad }},
+			"Container apps, each by its name or as a mapping. They are laid into /opt/apps; the command `app` runs them.", "none"),
 		key("sources", func(s *settings) **sourcesKeys { return &s.sources }, sourcesForm(),
 			"Package repositories other than the vendors' own: a site mirror, a test archive.", "the vendors' own"),
 		key("ready", func(s *settings) **readyKeys { return &s.ready }, readyForm(),
@@ -242,7 +247,7 @@ func debVersion() textForm {
 }
 
 func dockerForm() switchForm[dockerKeys, *dockerKeys] {
-	size := textForm{what: "a size", example: "50m", pattern: sizePattern, max: 12, hint: "a whole number and k, m or g"}
+	size := sizeForm()
 	log := mapping("log", nil,
 		key("max_size", func(l *logKeys) *text { return &l.maxSize }, size, "Size at which a container's log is rotated.", "`50m`"),
 		key("max_files", func(l *logKeys) *value[int] { return &l.maxFiles }, intForm{min: 1, max: 1000, what: "a number"}, "Number of log files that a container keeps.", "`3`"),
@@ -270,6 +275,27 @@ func dockerForm() switchForm[dockerKeys, *dockerKeys] {
 			"Mirrors of Docker Hub.", "none"),
 	)
 	return switchForm[dockerKeys, *dockerKeys]{keys, func(k *dockerKeys) *value[bool] { return &k.on }, "{} for the defaults"}
+}
+
+func newAppForm() appForm {
+	name := enumOf("an app", apps.Names()...)
+	keys := mapping("app", nil,
+		key("name", func(a *appKeys) *text { return &a.name }, name, "Name of the app.", "").must(),
+		key("start", func(a *appKeys) *value[bool] { return &a.start }, boolForm{},
+			"Whether the machine runs an instance of its own, from each boot on. With `false` the boot only gets the image, and users start their own with `app start`.",
+			"`true` for an app that is a service"),
+		key("address", func(a *appKeys) *text { return &a.address },
+			textForm{what: "an IP address", example: "10.0.0.1", pattern: addressPattern, max: 45, check: checkListener},
+			"Address that the machine's own instance listens on. Docker's published ports are open past the firewall ufw.", "`127.0.0.1`"),
+		key("port", func(a *appKeys) *value[int] { return &a.port }, intForm{min: 1, max: 65535, what: "a port"},
+			"Port of the machine's own instance.", "the first free one from the app's own on"),
+		key("shm_size", func(a *appKeys) *text { return &a.shmSize }, sizeForm(), "Size of /dev/shm in every instance.", "the app's own"),
+	)
+	return appForm{keys, name}
+}
+
+func sizeForm() textForm {
+	return textForm{what: "a size", example: "50m", pattern: sizePattern, max: 12, hint: "a whole number and k, m or g"}
 }
 
 func toolkitForm() switchForm[toolkitKeys, *toolkitKeys] {

@@ -40,6 +40,7 @@ type Machine struct {
 	Storage  Storage
 	Network  *Network // nil: DHCP on every Ethernet interface (Subiquity's default)
 	Packages []string // further Debian packages
+	Apps     []App    // container apps
 	Sources  Sources
 	Ready    Ready
 
@@ -169,6 +170,15 @@ type AddressPool struct {
 // Toolkit is the NVIDIA Container Toolkit's configuration.
 type Toolkit struct {
 	Version string // exact Debian version; empty: the newest the repository has
+}
+
+// App is a container app that the machine offers.
+type App struct {
+	Name    string
+	Start   bool       // the machine runs an instance of its own, from each boot on
+	Address netip.Addr // that the machine's own instance listens on
+	Port    int        // of the machine's own instance; 0: the first free one from the app's own on
+	ShmSize string     // size of every instance's /dev/shm, such as 8g; empty: the app's own
 }
 
 // Storage is where and how the system is installed.

@@ -56,6 +56,7 @@ func mergeSettings(base, over settings) settings {
 		storage:     mergeSection(base.storage, over.storage, mergeStorage),
 		network:     mergeSection(base.network, over.network, mergeNetwork),
 		packages:    latestList(base.packages, over.packages),
+		apps:        latestList(base.apps, over.apps),
 		sources:     mergeSection(base.sources, over.sources, mergeSources),
 		ready:       mergeSection(base.ready, over.ready, mergeReady),
 		boot:        mergeSection(base.boot, over.boot, mergeBoot),

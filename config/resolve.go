@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gpustrap/gpustrap/apps"
 	"github.com/gpustrap/gpustrap/report"
 )
 
@@ -21,7 +22,7 @@ func (c *Config) Resolve() (*Fleet, report.Report) {
 	}
 	keys := *c.keys
 	keys.settings.gaps = keys.gaps
-	r := &resolver{file: c.file, keys: &keys, seen: map[report.Position]map[string]bool{}}
+	r := &resolver{file: c.file, keys: &keys, seen: map[report.Position]map[string]bool{}, read: map[string]apps.App{}}
 	r.resolveProfiles()
 	fleet := &Fleet{}
 	if !c.keys.machines.set() {
@@ -53,6 +54,7 @@ type resolver struct {
 	report   report.Report
 	seen     map[report.Position]map[string]bool // what was said where
 	lacks    []*lack
+	read     map[string]apps.App // by name
 }
 
 type resolvedProfile struct {

@@ -64,6 +64,7 @@ func (r *resolver) machine(m *machineKeys, path string) Machine {
 	out.Docker = r.docker(s.docker, path)
 	out.Toolkit = r.toolkit(s, path)
 	r.checkPackages(s.packages, out.Docker != nil, path)
+	out.Apps = r.apps(s, &out, path)
 	out.Users = r.users(m, out.Docker != nil, path)
 	out.Storage = r.storage(s.storage, &out, path)
 	out.Network = r.network(s.network, out.Match, path)

@@ -87,6 +87,10 @@ func (s switchForm[T, P]) schema(w *schemaWriter) map[string]any {
 	}}
 }
 
+func (a appForm) schema(s *schemaWriter) map[string]any {
+	return map[string]any{"anyOf": []any{a.name.schema(s), a.mappingForm.schema(s)}}
+}
+
 func (l listForm[V]) schema(s *schemaWriter) map[string]any {
 	item := l.item.schema(s)
 	array := map[string]any{"type": "array", "items": item}

@@ -108,6 +108,7 @@ type settings struct {
 	storage                *storageKeys
 	network                *networkKeys
 	packages               list[text]
+	apps                   list[*appKeys]
 	sources                *sourcesKeys
 	ready                  *readyKeys
 	boot                   *bootKeys
@@ -203,6 +204,16 @@ type toolkitKeys struct {
 	section
 	on      value[bool]
 	version text
+}
+
+// appKeys is an entry of apps, whether it was a name alone or a mapping.
+type appKeys struct {
+	section
+	name    text
+	start   value[bool]
+	address text
+	port    value[int]
+	shmSize text
 }
 
 type storageKeys struct {

@@ -79,6 +79,7 @@ type explanation struct {
 	Keeps   []string   `json:"keeps,omitempty"`
 	Publish string     `json:"publish,omitempty"` // where published ports can be reached: any or localhost
 	Users   []string   `json:"users"`
+	Apps    []string   `json:"apps,omitempty"`
 	Stack   *gpu.Stack `json:"stack,omitempty"`
 }
 
@@ -99,6 +100,9 @@ func explainJSON(out io.Writer, machines []*plan.Machine) error {
 		}
 		for _, u := range m.Users {
 			e.Users = append(e.Users, u.Name)
+		}
+		for _, a := range m.Apps {
+			e.Apps = append(e.Apps, a.Name)
 		}
 		all = append(all, e)
 	}
@@ -139,6 +143,9 @@ func explainMachine(out io.Writer, m *plan.Machine) error {
 	}
 	if m.Toolkit != nil {
 		line("toolkit", "NVIDIA Container Toolkit %s", orNewest(m.Toolkit.Version))
+	}
+	for _, a := range m.Apps {
+		line("app", "%s", appText(a))
 	}
 	line("afterwards", "%s", m.After)
 	if err := t.Flush(); err != nil || m.Stack == nil {

@@ -2,10 +2,34 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
+	"github.com/gpustrap/gpustrap/apps"
 	"github.com/gpustrap/gpustrap/config"
 )
+
+// appText says in a line what a container app is, and who starts it.
+func appText(a config.App) string {
+	app, err := apps.Read(a.Name)
+	switch {
+	case err != nil:
+		return a.Name + ": " + err.Error()
+	case !app.Service():
+		return fmt.Sprintf("%s: %s; app run %s", a.Name, app.Summary, a.Name)
+	case !a.Start:
+		return fmt.Sprintf("%s: %s; each user's own, app start %s", a.Name, app.Summary, a.Name)
+	}
+	port := "the first free port from " + strconv.Itoa(app.Port) + " on"
+	if a.Port != 0 {
+		port = "port " + strconv.Itoa(a.Port)
+	}
+	text := fmt.Sprintf("%s: %s; the machine's own at each boot, on %s, %s", a.Name, app.Summary, a.Address, port)
+	if !a.Address.IsLoopback() {
+		text += "; open to the network past the firewall ufw"
+	}
+	return text
+}
 
 // userText says in a line what a user may do and how they log in.
 func userText(u config.User) string {
@@ -21,7 +45,7 @@ func userText(u config.User) string {
 		text += ", sudo"
 	}
 	if u.Docker {
-		text += ", docker group: can become root"
+		text += ", docker group: is root on this machine, whatever sudo says"
 	}
 	return text
 }
