@@ -55,6 +55,7 @@ ready() {
 	status=$?
 	blank <"$work/receipt" >"$out/$name.json"
 	line=$(sed -n 's/^  "line": "\(.*\)", "action": "\(.*\)",$/\1; \2/p' "$out/$name.json")
+	line=${line%; }
 	say "        $line"
 	[ "$status" = "$want" ] && grep -qF -- "$words" <<<"$line"
 	verdict "gpu-ready, $name: ends with $want and says '$words'" $?
