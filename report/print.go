@@ -99,11 +99,12 @@ func (pr *printer) place(p Position) string {
 	if !ok {
 		return arrow
 	}
+	line, column := excerpt(line, p.Column)
 	number := fmt.Sprintf("%4d", p.Line)
 	bar := pr.paint(ansiBlue, "|")
 	return arrow + fmt.Sprintf("%s %s %s\n%s %s %s%s\n",
 		pr.paint(ansiBlue, number), bar, line,
-		strings.Repeat(" ", len(number)), bar, padding(line, p.Column), pr.paint(ansiRed, "^"))
+		strings.Repeat(" ", len(number)), bar, padding(line, column), pr.paint(ansiRed, "^"))
 }
 
 func (pr *printer) paint(color, s string) string {
@@ -143,6 +144,32 @@ func (pr *printer) sourceLine(p Position) (string, bool) {
 		return '\uFFFD'
 	}
 	return strings.Map(clean, strings.TrimSuffix(lines[p.Line-1], "\r")), true
+}
+
+// Of a line that is longer than maxExcerpt characters the excerpt shows those around
+// the column; beforeColumn of them are in front of it.
+const (
+	maxExcerpt   = 200
+	beforeColumn = 60
+	cutMark      = "…"
+)
+
+// excerpt returns the part of a line to show and the column's place in it.
+func excerpt(line string, column int) (string, int) {
+	text := []rune(line)
+	if len(text) <= maxExcerpt {
+		return line, column
+	}
+	from := min(max(0, column-1-beforeColumn), len(text))
+	to := min(from+maxExcerpt, len(text))
+	shown := string(text[from:to])
+	if to < len(text) {
+		shown += cutMark
+	}
+	if from > 0 {
+		shown, column = cutMark+shown, column-from+1
+	}
+	return shown, column
 }
 
 // padding returns the white space that puts a caret under the column, keeping

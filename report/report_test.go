@@ -15,7 +15,7 @@ func pos(line, column int) report.Position {
 }
 
 func TestPrint(t *testing.T) {
-	source := []byte("version: 1\n\tgpu: {modell: h200}\nname: é: x\r\nbell: \a\n")
+	source := []byte("version: 1\n\tgpu: {modell: h200}\nname: é: x\r\nbell: \a\n" + strings.Repeat("a", 500) + "!" + strings.Repeat("b", 499) + "\n")
 	tests := []struct {
 		name string
 		diag report.Diagnostic
@@ -39,6 +39,23 @@ func TestPrint(t *testing.T) {
 			name: "control characters are not sent to the terminal",
 			diag: report.Diagnostic{Severity: report.Note, Pos: pos(4, 1), Summary: "s"},
 			want: "note: s\n --> g.yaml:4:1\n   4 | bell: \uFFFD\n     | ^\n",
+		},
+		{
+			name: "of a long line the part around the column",
+			diag: report.Diagnostic{Severity: report.Error, Pos: pos(5, 501), Summary: "s"},
+			want: "error: s\n --> g.yaml:5:501\n   5 | …" + strings.Repeat("a", 60) + "!" + strings.Repeat("b", 139) + "…\n" +
+				"     | " + strings.Repeat(" ", 61) + "^\n",
+		},
+		{
+			name: "the end of a long line",
+			diag: report.Diagnostic{Severity: report.Error, Pos: pos(5, 1001), Summary: "s"},
+			want: "error: s\n --> g.yaml:5:1001\n   5 | …" + strings.Repeat("b", 60) + "\n" +
+				"     | " + strings.Repeat(" ", 61) + "^\n",
+		},
+		{
+			name: "the beginning of a long line",
+			diag: report.Diagnostic{Severity: report.Error, Pos: pos(5, 2), Summary: "s"},
+			want: "error: s\n --> g.yaml:5:2\n   5 | " + strings.Repeat("a", 200) + "…\n     |  ^\n",
 		},
 		{
 			name: "a line beyond the file has no excerpt",
