@@ -5,7 +5,7 @@ import (
 )
 
 func newFetch(w *world) *cobra.Command {
-	var o fetchOptions
+	o := fetchOptions{rehash: true} // who asks wants to know
 	cmd := &cobra.Command{
 		Use:   "fetch RELEASE",
 		Short: "Download and verify the newest live-server ISO of a release",
@@ -19,6 +19,9 @@ not fetched again.`,
 			o.release = args[0]
 			if !releaseForm.MatchString(o.release) {
 				return usageError{withHint(usagef("%q is no Ubuntu release", o.release), "write it like 24.04")}
+			}
+			if o.arch != "amd64" && o.arch != "arm64" {
+				return usagef("there is no live-server ISO for %q that gpustrap knows; --arch takes amd64 or arm64", o.arch)
 			}
 			name, err := fetchRelease(cmd.Context(), w, o)
 			if err != nil {

@@ -80,6 +80,7 @@ type fetchOptions struct {
 	arch    string
 	mirror  string // base URL; empty: Ubuntu's own
 	cache   string // folder; empty: the user's cache folder
+	rehash  bool   // hash a medium that is there, though it was verified before
 }
 
 // cacheFolder is where fetched media are kept.
@@ -106,7 +107,7 @@ func fetchRelease(ctx context.Context, w *world, o fetchOptions) (string, error)
 	defer finish()
 	return download.Fetch(ctx, download.Options{
 		Client: http.DefaultClient, BaseURL: o.mirror, Release: o.release, Arch: o.arch,
-		Keyring: keys.UbuntuCDImage(), Now: w.now(), Folder: o.cache, Progress: update,
+		Keyring: keys.UbuntuCDImage(), Now: w.now(), Folder: o.cache, Rehash: o.rehash, Progress: update,
 		Notify: func(message string) { w.say("%s", message) },
 	})
 }
