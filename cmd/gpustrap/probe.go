@@ -78,9 +78,18 @@ func (p probe) serial(name string) string {
 	return p.word(path.Join("sys/block", name), "device/serial")
 }
 
-// timezone returns the machine's time zone, such as Europe/Zurich.
+// timezone returns the machine's time zone, such as Europe/Zurich. Not every
+// distribution writes /etc/timezone; /etc/localtime leads into the zones' folder.
 func (p probe) timezone() string {
-	return p.word("etc", "timezone")
+	if zone := p.word("etc", "timezone"); zone != "" {
+		return zone
+	}
+	target, err := fs.ReadLink(p.root, "etc/localtime")
+	if err != nil {
+		return ""
+	}
+	_, zone, _ := strings.Cut(target, "/zoneinfo/")
+	return zone
 }
 
 // sshKeys returns the paths of the public keys in a home folder.
