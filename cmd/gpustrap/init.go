@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -157,23 +158,28 @@ func ignore(w *world, name string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot read %s: %w", name, err)
 	}
-	text := string(old)
-	if text != "" && !strings.HasSuffix(text, "\n") {
-		text += "\n"
-	}
-	have := strings.Fields(text)
+	have := strings.Fields(string(old))
 	var added []string
 	for _, pattern := range ignored {
 		if !slices.Contains(have, pattern) {
-			text += pattern + "\n"
 			added = append(added, pattern)
 		}
 	}
 	if len(added) == 0 {
 		return nil
 	}
-	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-		return fmt.Errorf("cannot write %s: %w", name, err)
+	text := strings.Join(added, "\n") + "\n"
+	if len(old) > 0 && !bytes.HasSuffix(old, []byte("\n")) {
+		text = "\n" + text
+	}
+	// What is there is only added to: a disk that is full must not take it.
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err == nil {
+		_, err = f.WriteString(text)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("cannot add %s to %s: %w", strings.Join(added, " "), name, pathReason(err))
 	}
 	w.say("%s: ignores %s", name, strings.Join(added, " "))
 	return nil
