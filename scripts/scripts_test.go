@@ -60,15 +60,32 @@ func TestScriptsAreFitForASeed(t *testing.T) {
 	}
 }
 
+// TestScriptsAreStrict holds that a variable that is not set ends a script, and
+// that none asks for the running kernel, which in the installer is not the
+// machine's.
+func TestScriptsAreStrict(t *testing.T) {
+	for name, text := range files(t) {
+		if !strings.HasSuffix(name, ".sh") {
+			continue
+		}
+		if !strings.Contains(text, "\nset -u") && !strings.Contains(text, "\nset -eu") && name != "steps.sh" {
+			t.Errorf("%s runs without set -u", name)
+		}
+		if strings.Contains(text, "uname -r") && !strings.HasPrefix(name, "gpu-ready") {
+			t.Errorf("%s asks for the running kernel", name)
+		}
+	}
+}
+
 func TestScriptsParse(t *testing.T) {
-	shellcheck := oracle.Need(t, "shellcheck")
+	shellcheck, dash := oracle.Need(t, "shellcheck"), oracle.Need(t, "dash")
 	for name, text := range files(t) {
 		if !strings.HasSuffix(name, ".sh") {
 			continue
 		}
 		shell := "bash"
 		if strings.HasPrefix(text, "#!/bin/sh\n") {
-			shell = "sh"
+			shell = dash
 		}
 		if out, err := exec.Command(shell, "-n", name).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)

@@ -36,6 +36,7 @@ type Package struct {
 	Fields        string            // further control fields
 	Files         map[string]string // path -> content; executable under bin and sbin
 	PostInst      string
+	Deb           string // path of a package made elsewhere, which is taken as it is
 }
 
 // Vintage is what Ubuntu's archive holds at a moment: a kernel, a driver, and the
@@ -229,11 +230,26 @@ func (a *Archive) PublishUbuntu(t testing.TB, v Vintage) {
 	}
 }
 
+// PublishDocker replaces the packages of Docker's repository.
+func (a *Archive) PublishDocker(t testing.TB, packages []Package) {
+	t.Helper()
+	a.publish(t, "docker", codenames[a.release], map[string][]Package{"stable": packages})
+}
+
+// PublishToolkit adds packages to the toolkit's repository.
+func (a *Archive) PublishToolkit(t testing.TB, more []Package) {
+	t.Helper()
+	a.publishFlat(t, "toolkit", append(toolkitPackages(), more...))
+}
+
 // build makes a package in a folder of the archive and returns its stanza for
 // an index. A package that is there already is taken as it is.
 func (a *Archive) build(t testing.TB, dir string, p Package) string {
 	t.Helper()
 	pool := filepath.Join(a.Root, dir)
+	if p.Deb != "" {
+		return a.take(t, pool, p.Deb)
+	}
 	name := strings.ReplaceAll(p.Name+"_"+p.Version+"_all.deb", ":", "%3a")
 	control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: gpustrap <test@example>\nDescription: stand-in\n", p.Name, p.Version)
 	if p.Fields != "" {
@@ -278,6 +294,27 @@ func (a *Archive) build(t testing.TB, dir string, p Package) string {
 		t.Fatal(err)
 	}
 	return control + fmt.Sprintf("Filename: %s\nSize: %d\nSHA256: %x\n\n", name, len(data), sha256.Sum256(data))
+}
+
+// take copies a package that is made already, and returns its stanza.
+func (a *Archive) take(t testing.TB, pool, deb string) string {
+	t.Helper()
+	control, err := exec.Command("dpkg-deb", "-f", deb).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(deb)
+	if err == nil {
+		err = os.MkdirAll(pool, 0o755)
+	}
+	name := strings.ReplaceAll(filepath.Base(deb), ":", "%3a")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(pool, name), data, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(control) + fmt.Sprintf("Filename: %s\nSize: %d\nSHA256: %x\n\n", name, len(data), sha256.Sum256(data))
 }
 
 func (a *Archive) publish(t testing.TB, name, suite string, components map[string][]Package) {
