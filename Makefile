@@ -38,6 +38,7 @@ lint:
 
 bench: tools build
 	./e2e/bench.sh
+	./e2e/usb/bench.sh
 
 soak: tools build
 	./e2e/soak.sh

@@ -179,6 +179,9 @@ func (w *writer) stopped(err error) error {
 // blank zeroes the plan's head and then what could bring back what was there.
 func (w *writer) blank() error {
 	zeros := alignedBuffer(headSize)
+	// Touched, so that its pages are there: the kernel would make them while it
+	// writes, and a SIGKILL meanwhile leaves half of the range written.
+	clear(zeros)
 	for _, r := range append([]Range{w.plan.head}, w.plan.clear...) {
 		if _, err := w.target.WriteAt(zeros[:r.Length], r.Offset); err != nil {
 			return err

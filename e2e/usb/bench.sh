@@ -56,7 +56,8 @@ compare() {
 	loop=$(losetup --find --show --direct-io=on "$2")
 	race "dd bs=4M oflag=direct conv=fsync, then cmp" "dd if=$finished of=$loop bs=4M oflag=direct conv=fsync status=none; cmp -n $(stat -c %s "$finished") $finished $loop" \
 		"gpustrap write IMAGE, verified" "$gpustrap write --yes --allow-fixed $finished $loop" \
-		"gpustrap write --iso, verified" "$gpustrap write --yes --allow-fixed -c $config --iso $base $loop"
+		"gpustrap write --iso, verified" "$gpustrap write --yes --allow-fixed -c $config --iso $base $loop" \
+		"dd alone" "dd if=$finished of=$loop bs=4M oflag=direct conv=fsync status=none"
 	printf '\n'
 	ratio "speed of write / dd and cmp" "${medians[0]}" "${medians[1]}"
 	ratio "time of write --iso / write IMAGE" "${medians[2]}" "${medians[1]}"
