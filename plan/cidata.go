@@ -1,11 +1,14 @@
 package plan
 
 import (
+	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
 	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/iso"
+	"github.com/gpustrap/gpustrap/iso/grubcfg"
 )
 
 // CIDataOverlay returns what is laid over a stock medium that takes its seed from a
@@ -20,4 +23,34 @@ func CIDataOverlay(m *Machine) iso.Overlay {
 		menu.Title += " (asks first)"
 	}
 	return iso.Overlay{Menu: menu}
+}
+
+// CheckConfirmation refuses a machine that is to be asked before its disk is erased
+// for a medium, laid out by CIDataOverlay for another machine, whose boot menu asks
+// less: the menu stays when the seed is replaced.
+func CheckConfirmation(m *Machine, medium fs.FS) error {
+	text, err := fs.ReadFile(medium, "boot/grub/grub.cfg")
+	if err != nil {
+		return fmt.Errorf("cannot read the medium's boot menu: %w", err)
+	}
+	settings, err := grubcfg.ReadSettings(text)
+	if err != nil {
+		return fmt.Errorf("cannot read the medium's boot menu: %w", err)
+	}
+	entries, err := grubcfg.Entries(text)
+	if err != nil {
+		return fmt.Errorf("cannot read the medium's boot menu: %w", err)
+	}
+	unattended := slices.ContainsFunc(entries, func(e grubcfg.Entry) bool {
+		return e.Automated && slices.Contains(e.Args, argAutoinstall)
+	})
+	wanted := Menu(m)
+	switch {
+	case !unattended:
+	case !slices.Contains(wanted.KernelArgs, argAutoinstall):
+		return fmt.Errorf("%s wants yes to be typed before its disk is erased, and the medium's boot menu erases without", m.Name)
+	case settings.Timeout == "0" && wanted.Timeout != 0:
+		return fmt.Errorf("%s wants a countdown before its disk is erased, and the medium's boot menu has none", m.Name)
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gpustrap/gpustrap/iso"
+	"github.com/gpustrap/gpustrap/iso/grubcfg"
 	"github.com/gpustrap/gpustrap/plan"
 	"github.com/gpustrap/gpustrap/report"
 )
@@ -207,6 +208,33 @@ func TestMenu(t *testing.T) {
 				t.Errorf("kernel arguments %q do not name the seed", menu.KernelArgs)
 			}
 		})
+	}
+}
+
+// TestCheckConfirmation gives the medium that is laid out for one machine to another.
+func TestCheckConfirmation(t *testing.T) {
+	const stock = "set timeout=30\nmenuentry \"Try or Install Ubuntu Server\" {\n\tset gfxpayload=keep\n" +
+		"\tlinux\t/casper/vmlinuz  ---\n\tinitrd\t/casper/initrd\n}\n"
+	const disk = "storage: {disk: {serial: S1}}\n"
+	machines := []string{disk + "boot: {confirm: none}\n", disk, disk + "boot: {confirm: typed}\n", ""}
+	for i, first := range machines {
+		menu := plan.CIDataOverlay(one(t, first)).Menu
+		text, err := grubcfg.Edit([]byte(stock), *menu)
+		if err != nil {
+			t.Fatal(err)
+		}
+		medium := fstest.MapFS{"boot/grub/grub.cfg": {Data: text}}
+		for j, second := range machines {
+			// The last two ask for the same.
+			if err := plan.CheckConfirmation(one(t, second), medium); (err == nil) != (min(j, 2) <= min(i, 2)) {
+				t.Errorf("laid out for %q, given to %q: %v", first, second, err)
+			}
+		}
+	}
+	for _, bad := range []fs.FS{fstest.MapFS{}, fstest.MapFS{"boot/grub/grub.cfg": {Data: []byte("menuentry 'x {")}}} {
+		if plan.CheckConfirmation(one(t, disk), bad) == nil {
+			t.Error("a medium whose menu cannot be read passes")
+		}
 	}
 }
 

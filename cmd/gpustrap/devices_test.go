@@ -68,11 +68,11 @@ func TestCheckPlatform(t *testing.T) {
 func TestRightsHint(t *testing.T) {
 	w := newWorld(strings.NewReader(""), &strings.Builder{}, &strings.Builder{}, func(string) string { return "" })
 	cmd := newWrite(w)
-	if err := cmd.ParseFlags([]string{"--iso", "my; file.iso", "--yes", "node01", "/dev/my stick"}); err != nil {
+	if err := cmd.ParseFlags([]string{"--iso", "my; file.iso", "--yes", "--allow-fixed=false", "node01", "/dev/my stick"}); err != nil {
 		t.Fatal(err)
 	}
 	err := withCommandLine(cmd, &usb.Refusal{Reason: usb.ReasonRights, Sentence: "no"})
-	if got := hintOf(err); got != "sudo write --iso='my; file.iso' --yes node01 '/dev/my stick'" {
+	if got := hintOf(err); got != "sudo write --allow-fixed=false --iso='my; file.iso' --yes node01 '/dev/my stick'" {
 		t.Error(got)
 	}
 	if err := withCommandLine(cmd, fs.ErrClosed); err != fs.ErrClosed {

@@ -35,6 +35,9 @@ A device is refused when anything on it is mounted, swap, or held by LVM, RAID,
 encryption, ZFS or a loop device, when this system runs from it, when it is a
 fixed disk (--allow-fixed), or when any of that cannot be found out.
 
+Devices are written on Linux. Elsewhere write what "gpustrap remaster" makes:
+with dd on macOS, with Rufus in DD mode on Windows.
+
 With --cidata the device gets kernel arguments only, and the machine's seed in a
 small partition of its own: "gpustrap seed OTHER --device DEVICE" then makes it
 another machine's in a second. (Beside a stock ISO, whose boot menu does not say
@@ -305,6 +308,9 @@ func writeSeed(cmd *cobra.Command, w *world, m *plan.Machine, seed []byte, path 
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+	if err := plan.CheckConfirmation(m, on.FS()); err != nil {
+		return withHint(err, "gpustrap write --iso ISO --cidata %s %s writes the menu anew", m.Name, path)
+	}
 	w.say("%s", describeDevice(&device))
 	w.say("  will be replaced: the NoCloud seed in its partition")
 	what := "the NoCloud seed of " + m.Name
@@ -331,8 +337,8 @@ func withCommandLine(cmd *cobra.Command, err error) error {
 	words := []string{"sudo", cmd.CommandPath()}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		word := "--" + f.Name
-		if f.Value.Type() != "bool" {
-			word += "=" + shellWord(f.Value.String())
+		if value := f.Value.String(); f.Value.Type() != "bool" || value != "true" {
+			word += "=" + shellWord(value)
 		}
 		words = append(words, word)
 	})

@@ -78,6 +78,11 @@ func TestSeedPartition(t *testing.T) {
 	if out := run(t, "sgdisk", "-v", file); !strings.Contains(out, "No problems found") {
 		t.Error(out)
 	}
+	// This machine asks before its disk is erased, and the device's menu does not.
+	out, err := exec.Command(program(t), "seed", "--yes", "--allow-fixed", "-c", config, "--device", device, "careful").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "careful wants yes to be typed") {
+		t.Errorf("%v\n%s", err, out)
+	}
 	start := time.Now()
 	run(t, program(t), "seed", "--yes", "--allow-fixed", "-c", config, "--device", device, "second")
 	t.Logf("another machine's seed took %v", time.Since(start))

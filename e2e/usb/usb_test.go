@@ -122,6 +122,7 @@ profiles:
 machines:
   - {name: first, profile: stick, match: {mac: "52:54:00:00:00:01"}, storage: {disk: {serial: DISK-OF-NO-MACHINE}}}
   - {name: second, profile: stick, match: {mac: "52:54:00:00:00:02"}, storage: {disk: {serial: DISK-OF-NO-OTHER}}}
+  - {name: careful, profile: stick, match: {mac: "52:54:00:00:00:03"}, storage: {disk: {serial: DISK-OF-NOBODY}}, boot: {confirm: typed}}
 `
 
 func writeConfig(t *testing.T) string {
