@@ -35,6 +35,8 @@ lint:
 	$(GO) vet ./...
 	$(GO) run $(LINT) run ./...
 	shellcheck -x $(SCRIPTS)
+	GOOS=darwin $(GO) build -o /dev/null ./cmd/gpustrap
+	GOOS=windows $(GO) build -o /dev/null ./cmd/gpustrap
 
 bench: tools build
 	./e2e/bench.sh

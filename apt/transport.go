@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/google/renameio/v2/maybe"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
@@ -181,7 +181,7 @@ func (f *fetcher) bySHA512(ctx context.Context, url string, file IndexFile, name
 	if got := sum512(text); got != file.SHA512 {
 		return "", &download.Error{Kind: download.ErrHash, URL: url, Detail: fmt.Sprintf("SHA-512 %s, expected %s", got, file.SHA512)}
 	}
-	if err := renameio.WriteFile(name, text, 0o644); err != nil {
+	if err := maybe.WriteFile(name, text, 0o644); err != nil {
 		return "", fmt.Errorf("cannot keep %s: %w", url, err)
 	}
 	return name, nil

@@ -12,24 +12,22 @@ import (
 	"os"
 	"time"
 
-	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
+	"github.com/google/renameio/v2/maybe"
 )
 
 // lockPoll is how often a lock that another process holds is tried again.
 const lockPoll = 200 * time.Millisecond
 
-// lock takes the lock of a path, and returns what gives it back. The lock is
-// flock(2), which the kernel drops with the process; the empty file stays, as
-// removing it would let two processes hold one each.
+// lock takes the lock of a path, and returns what gives it back. The empty file
+// stays, as removing it would let two processes hold one each.
 func lock(ctx context.Context, r Request) (unlock func() error, err error) {
 	f, err := os.OpenFile(r.lockPath(), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock %s: %w", r.Path, err)
 	}
 	for waited := false; ; waited = true {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) {
+		var locked bool
+		if locked, err = tryLock(f); locked || err != nil {
 			break
 		}
 		if !waited {
@@ -105,7 +103,7 @@ func (r *Request) writeRecord(info fs.FileInfo) error {
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(r.recordPath(), append(text, '\n'), 0o644); err != nil {
+	if err := maybe.WriteFile(r.recordPath(), append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("cannot record that %s was verified: %w", r.Path, err)
 	}
 	return nil

@@ -19,7 +19,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/google/renameio/v2/maybe"
 )
 
 // enough is how many bytes a try must bring to let the count of tries begin
@@ -332,19 +332,11 @@ func (t *transfer) finish() error {
 	return errors.Join(t.writeRecord(info), t.removeAll(t.statePath()), syncFolder(filepath.Dir(t.Path)))
 }
 
-func syncFolder(name string) error {
-	d, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // saveState writes what a later run needs to continue.
 func (t *transfer) saveState() error {
 	text, err := json.Marshal(t.state)
 	if err == nil {
-		err = renameio.WriteFile(t.statePath(), append(text, '\n'), 0o600)
+		err = maybe.WriteFile(t.statePath(), append(text, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write %s: %w", t.statePath(), err)

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/renameio/v2"
+	"github.com/google/renameio/v2/maybe"
 	"github.com/spf13/cobra"
 
 	"github.com/gpustrap/gpustrap/apt"
@@ -136,5 +136,5 @@ func writeResult(w *world, name string, data []byte) error {
 		_, err := w.stdout.Write(data)
 		return err
 	}
-	return renameio.WriteFile(name, data, 0o644)
+	return maybe.WriteFile(name, data, 0o644)
 }

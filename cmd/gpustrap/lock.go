@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/google/renameio/v2/maybe"
 	"github.com/spf13/cobra"
 
 	"github.com/gpustrap/gpustrap/apt"
@@ -198,7 +198,7 @@ func writeLock(ctx context.Context, w *world, cmd *cobra.Command, o lockOptions,
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(name, text, 0o644); err != nil {
+	if err := maybe.WriteFile(name, text, 0o644); err != nil {
 		return fmt.Errorf("cannot write the lock: %w", err)
 	}
 	tellLock(w, name, old, lock)

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/gpustrap/gpustrap/iso"
 )
 
@@ -52,18 +50,29 @@ func writeWhole(w *world, out string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	pending, err := renameio.NewPendingFile(name, renameio.WithTempDir(filepath.Dir(name)), renameio.WithPermissions(secretFile))
-	if err != nil {
+	if err := replaceFile(name, data); err != nil {
 		return fmt.Errorf("cannot write %s: %w", out, pathReason(err))
 	}
-	_, err = pending.Write(data)
+	return nil
+}
+
+// replaceFile puts a new file, for its owner alone, in a file's place.
+func replaceFile(name string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // its mode is secretFile
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
 	if err == nil {
-		err = pending.CloseAtomicallyReplace()
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("cannot write %s: %w", out, pathReason(err)), pending.Cleanup())
+		_ = os.Remove(f.Name()) // what matters is why it was not renamed
 	}
-	return nil
+	return err
 }
 
 // outputFile returns the file that a path leads to. What takes the file's place is
