@@ -70,6 +70,7 @@ func (b *builder) steps() []string {
 		}
 	}
 	installs := b.in.Stack != nil || m.Docker != nil || m.Toolkit != nil || len(b.packages()) > 0
+	add(stepSurroundings, b.hasSurroundings())
 	add(stepRepositories, installs || len(b.repos) > 0)
 	add(stepDriver, b.in.Stack != nil)
 	add(stepDocker, m.Docker != nil)
@@ -81,6 +82,9 @@ func (b *builder) steps() []string {
 	add(stepUpgrades, b.in.Stack != nil && len(b.in.Stack.Hold) > 0)
 	add(stepReady, b.in.Stack != nil || m.Docker != nil)
 	add(stepUnlock, installs && b.in.Locked != nil)
+	add(stepFiles, len(m.Files) > 0)
+	add(stepFirstBoot, b.needsFirstBoot())
+	add(stepCommands, len(m.LateCommands) > 0)
 	return out
 }
 
@@ -122,6 +126,7 @@ func (b *builder) dataFiles(steps []string) []file {
 	if slices.Contains(steps, stepUnlock) {
 		files = append(files, file{dataFolder + "/versions", "0644", strings.Join(b.in.Locked.Versions, "\n") + "\n"})
 	}
+	files = append(files, b.ownData()...)
 	if b.in.Stacks != nil {
 		files = append(files, file{dataFolder + "/stacks", "0644", string(b.in.Stacks)})
 	}
@@ -240,6 +245,7 @@ type daemonConfig struct {
 	LiveRestore     bool              `json:"live-restore"`
 	LogDriver       string            `json:"log-driver"`
 	LogOptions      map[string]string `json:"log-opts,omitempty"`
+	Proxies         map[string]string `json:"proxies,omitempty"`
 	RegistryMirrors []string          `json:"registry-mirrors,omitempty"`
 }
 
@@ -259,6 +265,7 @@ func (b *builder) daemonJSON() string {
 	c := daemonConfig{
 		DataRoot: d.DataRoot, ShmSize: d.ShmSize, LiveRestore: d.LiveRestore,
 		LogDriver: "json-file", LogOptions: map[string]string{}, RegistryMirrors: d.RegistryProxy,
+		Proxies: proxies(b.in.Machine.Proxy),
 	}
 	if d.LogMaxSize != "" {
 		c.LogOptions["max-size"] = d.LogMaxSize

@@ -1,6 +1,7 @@
 package autoinstall
 
 import (
+	"encoding/base64"
 	"fmt"
 	"reflect"
 	"strings"
@@ -78,7 +79,12 @@ func (b *builder) cloudConfig() *CloudConfig {
 	return doc
 }
 
+// cloudFile returns a file as cloud-init writes it. YAML's blocks cannot begin
+// with white space that every reader takes alike.
 func cloudFile(f file) CloudFile {
+	if f.content != "" && strings.TrimLeft(f.content[:1], " \t\n") == "" {
+		return CloudFile{Path: f.path, Permissions: f.mode, Encoding: "b64", Content: base64.StdEncoding.EncodeToString([]byte(f.content))}
+	}
 	return CloudFile{Path: f.path, Permissions: f.mode, Content: f.content}
 }
 

@@ -20,6 +20,7 @@ const (
 // The steps of the installation, in their order. Each is a script.
 const (
 	stepAccounts     = "accounts"
+	stepSurroundings = "surroundings"
 	stepRepositories = "repositories"
 	stepDriver       = "driver"
 	stepDocker       = "docker"
@@ -31,6 +32,9 @@ const (
 	stepUpgrades     = "upgrades"
 	stepReady        = "ready"
 	stepUnlock       = "unlock"
+	stepFiles        = "files"
+	stepFirstBoot    = "first-boot"
+	stepCommands     = "commands"
 )
 
 // appsFolder is where the apps' folders lie beside the scripts.
@@ -46,6 +50,7 @@ const (
 // filesOf names the files that a step takes.
 var filesOf = map[string][]string{
 	stepAccounts:     {"accounts.sh"},
+	stepSurroundings: {"surroundings.sh"},
 	stepRepositories: {"repositories.sh"},
 	stepDriver:       {"driver.sh", "choose-stack.sh"},
 	stepDocker:       {"docker.sh"},
@@ -57,6 +62,9 @@ var filesOf = map[string][]string{
 	stepApps:         {"apps.sh", "app.sh", "gpustrap-app@.service", "gpustrap-app@.timer"},
 	stepReady:        {"ready.sh", "gpu-ready.sh", "gpu-ready.service", "gpu-who.sh"},
 	stepUnlock:       {"unlock.sh"},
+	stepFiles:        {"files.sh"},
+	stepFirstBoot:    {"first-boot.sh", "gpustrap-first-boot.service"},
+	stepCommands:     {"commands.sh"},
 }
 
 // script is a script's text and the command that puts it where it runs.

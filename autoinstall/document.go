@@ -119,6 +119,7 @@ type APT struct {
 	DisableSuites       []string             `yaml:"disable_suites,omitempty"`
 	Preferences         []Preference         `yaml:"preferences,omitempty"`
 	Sources             map[string]APTSource `yaml:"sources,omitempty"`
+	Conf                string               `yaml:"conf,omitempty"` // apt.conf(5)
 	Extra               map[string]any       `yaml:",inline"`
 }
 

@@ -33,6 +33,20 @@ jT1coikzgNovAP49ZUhqb8Kbaj4KNIRZxs5aw0RXgiMsvq1tsMg1+r+WBQ==
 -----END PGP PUBLIC KEY BLOCK-----
 `
 
+// siteCA is the certificate of an authority whose key was thrown away.
+const siteCA = `-----BEGIN CERTIFICATE-----
+MIIBlTCCATugAwIBAgIUFOBsSC9ok9yyguy2s1hXsZq9zE0wCgYIKoZIzj0EAwIw
+HzEdMBsGA1UEAwwUQSBzdGFuZC1pbiBhdXRob3JpdHkwIBcNMjYxMTIzMTYxNTI0
+WhgPMjEyNjEwMzAxNjE1MjRaMB8xHTAbBgNVBAMMFEEgc3RhbmQtaW4gYXV0aG9y
+aXR5MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEDG7Q/1cvAByDa5f8OPmb6+Ef
+F+bJyKfCBO1SNcbzHAlp74SpO64bHp5GHFK7eROrvLotcmxJ0ZbGfpFKHlU4EaNT
+MFEwHQYDVR0OBBYEFG8UWe/248hedLBk1VHWK462HO/QMB8GA1UdIwQYMBaAFG8U
+We/248hedLBk1VHWK462HO/QMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwID
+SAAwRQIhALh3QZcRdV6fhwBTwtAv/ytsCH5juOraxPMjMVyeWzrrAiBzE5P1wPD9
+iaIpe5BecLpScmYXM0Xq1h1rwNCiK41qdQ==
+-----END CERTIFICATE-----
+`
+
 var releases = []string{"22.04", "24.04", "26.04"}
 
 func baseMachine(name, release string) config.Machine {
@@ -162,6 +176,27 @@ func mirrored(release string) Input {
 	return in
 }
 
+// site lies behind a proxy, trusts its own authority, and has everything that
+// is written by hand.
+func site(release string) Input {
+	m := baseMachine("site", release)
+	m.Docker = defaultDocker()
+	m.Proxy = &config.Proxy{
+		URL: "http://user:p%40ss@proxy.example:3128", Except: []string{".example", "mirror.example", "10.0.0.0/8"}, Hosts: []string{"mirror.example"},
+	}
+	m.CACerts = []string{siteCA}
+	m.NTP = []string{"ntp.example", "10.0.0.1"}
+	m.KernelArgs = []string{"iommu=pt", "console=ttyS0,115200n8"}
+	m.Packages = []string{"htop"}
+	m.Files = []config.File{
+		{Path: "/etc/motd", Content: "It's \"$HOME\" {{ here }}\n\n  %d\n", Mode: "0644", Owner: "root:root"},
+		{Path: "/home/ops/.profile", Content: "umask 027", Mode: "0600", Owner: "ops"},
+	}
+	m.LateCommands = []string{"sysctl --system", "for i in 1 2; do\n  echo $i\ndone\n"}
+	m.FirstBoot = []string{"curl -fsS http://mirror.example/ready", "echo 'done'"}
+	return Input{Machine: m}
+}
+
 // raid has its system on two encrypted disks, and disks of data.
 func raid(release string) Input {
 	m := baseMachine("raid", release)
@@ -206,7 +241,7 @@ func described(release string) Input {
 
 var fixtures = map[string]func(release string) Input{
 	"workstation": workstation, "lab": lab, "hgx": hgx, "plain": plain, "mirrored": mirrored,
-	"raid": raid, "volumes": volumes, "described": described,
+	"raid": raid, "site": site, "volumes": volumes, "described": described,
 }
 
 func newTestRenderer(t testing.TB) *Renderer {

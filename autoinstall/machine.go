@@ -35,6 +35,9 @@ func (b *builder) document() *Document {
 		// stops the installation on certified hardware.
 		doc.OEM = &OEM{Install: false}
 	}
+	if m.Proxy != nil {
+		doc.Proxy = m.Proxy.URL
+	}
 	if b.in.Report != "" {
 		// No retries: the installer stands still while it waits for one, at each
 		// of some hundred events when nobody listens.
@@ -136,7 +139,7 @@ func addressTexts(addrs []netip.Addr) []string {
 func (b *builder) apt() *APT {
 	m := &b.in.Machine
 	no := false
-	out := &APT{Geoip: &no}
+	out := &APT{Geoip: &no, Conf: b.aptConf()}
 	if m.Ubuntu >= "24.04" && len(b.steps()) > 0 {
 		out.Fallback = "abort"
 	}
@@ -178,6 +181,9 @@ func (b *builder) commands(doc *Document) {
 	ownStorage := ownsStorage(m.Autoinstall)
 	run := func(list *[]Command, command ...string) {
 		*list = append(*list, Command{Shell: templates.ShellCommand(command...)})
+	}
+	if len(m.CACerts) > 0 {
+		doc.EarlyCommands = append(doc.EarlyCommands, Command{Shell: b.trustInInstaller()})
 	}
 	if !ownStorage {
 		doc.EarlyCommands = append(doc.EarlyCommands, Command{Shell: b.scripts[chooseDisk].command})

@@ -2,24 +2,30 @@ package autoinstall
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/report"
 )
 
 // mergeFragment lays a person's raw autoinstall fragment over a document, in
 // place. The rule: mappings are merged key by key, lists are appended to ours,
-// anything else replaces ours; storage.config, which cannot stand beside our
-// storage.layout, replaces it.
+// anything else replaces ours; of storage.config and storage.layout, which cannot
+// stand beside each other, the fragment's replaces ours.
 func mergeFragment(document, fragment *yaml.Node) error {
 	budget := maxFragmentNodes
 	copied, err := detach(fragment, &budget)
 	if err != nil {
 		return err
 	}
-	if storage := valueOf(copied, "storage"); storage != nil && valueOf(storage, "config") != nil {
-		removeKey(document, "storage")
+	if storage := valueOf(copied, "storage"); storage != nil {
+		ours := valueOf(document, "storage")
+		if valueOf(storage, "config") != nil || valueOf(storage, "layout") != nil && ours != nil && valueOf(ours, "config") != nil {
+			removeKey(document, "storage")
+		}
 	}
 	mergeMapping(document, copied)
 	return nil
@@ -93,7 +99,11 @@ func applyFragment(doc *Document, in *Input) (*Document, report.Report) {
 	}
 	section := root.Content[0]
 	forget(section)
-	if err := mergeFragment(section, m.Autoinstall); err != nil {
+	fragment := refuseUnsafe(m, &rep)
+	if rep.HasErrors() {
+		return nil, rep
+	}
+	if err := mergeFragment(section, fragment); err != nil {
 		return refuse(err)
 	}
 	c := checker{release: m.Ubuntu, place: func(node *yaml.Node, path string) report.Position {
@@ -104,6 +114,49 @@ func applyFragment(doc *Document, in *Input) (*Document, report.Report) {
 		return pos
 	}}
 	return c.decode(section)
+}
+
+// unsafeKey is the key of a fragment by which a person takes the guards' work on
+// themselves. It is ours: the installer never sees it.
+const unsafeKey = "unsafe"
+
+// refuseUnsafe returns the machine's fragment without the key unsafe, and
+// complains of what undoes a guard without it. Lists of commands do not: they
+// come after ours.
+func refuseUnsafe(m *config.Machine, rep *report.Report) *yaml.Node {
+	complain := func(node *yaml.Node, path, summary, detail string) {
+		pos := m.Origin(path)
+		if node.Line > 0 {
+			pos.Line, pos.Column = node.Line, node.Column
+		}
+		rep.Add(report.Diagnostic{Severity: report.Error, Path: path, Pos: pos, Summary: summary, Detail: detail})
+	}
+	fragment := *m.Autoinstall
+	fragment.Content = slices.Clone(fragment.Content)
+	if node := valueOf(&fragment, unsafeKey); node != nil {
+		removeKey(&fragment, unsafeKey)
+		if node.ShortTag() == "!!bool" && strings.EqualFold(node.Value, "true") {
+			return &fragment
+		}
+		complain(node, "autoinstall.unsafe", `"unsafe" can only be true`, "write true, or remove the key")
+	}
+	const detail = "use the keys of storage in gpustrap.yaml, or write unsafe: true into the fragment: then nothing checks which disk is erased"
+	if storage := valueOf(&fragment, "storage"); storage != nil {
+		for i := 0; i+1 < len(resolveAlias(storage).Content); i += 2 {
+			key := resolveAlias(storage).Content[i]
+			if key.Value != "swap" && key.Value != "grub" {
+				complain(key, "autoinstall.storage."+key.Value, fmt.Sprintf("autoinstall.storage.%s undoes the guard of the disks", key.Value), detail)
+			}
+		}
+	}
+	if sections := valueOf(&fragment, "interactive-sections"); sections != nil {
+		for _, item := range resolveAlias(sections).Content {
+			if item.Value == "storage" || item.Value == "*" {
+				complain(item, "autoinstall.interactive-sections", fmt.Sprintf("the interactive section %s undoes the guard of the disks", item.Value), detail)
+			}
+		}
+	}
+	return &fragment
 }
 
 // forget drops the positions of nodes that no person wrote.

@@ -34,6 +34,7 @@ func fragmentMachine(t *testing.T, text string) config.Machine {
 func TestFragmentIsMerged(t *testing.T) {
 	m := fragmentMachine(t, `
 locale: de_CH.UTF-8
+unsafe: true
 storage: {layout: {name: zfs, mode: use_gap}}
 ssh: {authorized-keys: [ssh-ed25519 AAAA other]}
 late-commands:
@@ -47,6 +48,9 @@ debconf-selections: |
 	seed, rep := newTestRenderer(t).Render(in)
 	if err := rep.Err(); err != nil {
 		t.Fatal(err)
+	}
+	if strings.Contains(string(seed.UserData), "unsafe") {
+		t.Error("the installer is told of the key unsafe")
 	}
 	doc, rep := DecodeDocument(seed.UserData, "24.04")
 	if err := rep.Err(); err != nil {
@@ -75,7 +79,7 @@ debconf-selections: |
 }
 
 func TestFragmentStorageConfigReplacesLayout(t *testing.T) {
-	m := fragmentMachine(t, "storage:\n  config:\n    - {type: disk, id: d, path: /dev/vda}\n")
+	m := fragmentMachine(t, "unsafe: true\nstorage:\n  config:\n    - {type: disk, id: d, path: /dev/vda}\n")
 	in := Input{Machine: m}
 	r := newTestRenderer(t)
 	seed, rep := r.Render(in)
@@ -101,6 +105,12 @@ func TestFragmentIsChecked(t *testing.T) {
 		{"wrong type", "ssh:\n  allow-pw: \"no\"\n", "gpustrap.yaml:8:15: error: autoinstall.ssh.allow-pw must be true or false, not text"},
 		{"list for a mapping", "identity: []\n", "gpustrap.yaml:7:13: error: autoinstall.identity must be a mapping, not a list"},
 		{"null for commands", "late-commands: null\n", "gpustrap.yaml:7:18: error: autoinstall.late-commands must be a list, not null"},
+		{"storage", "storage:\n  swap: {size: 0}\n  layout: {name: direct}\n", "gpustrap.yaml:9:5: error: autoinstall.storage.layout undoes the guard of the disks"},
+		{"storage actions", "storage: {config: []}\n", "gpustrap.yaml:7:13: error: autoinstall.storage.config undoes the guard of the disks"},
+		{"interactive storage", "interactive-sections: [locale, storage]\n", "gpustrap.yaml:7:34: error: the interactive section storage undoes the guard of the disks"},
+		{"all interactive", "interactive-sections: ['*']\n", "gpustrap.yaml:7:26: error: the interactive section * undoes the guard of the disks"},
+		{"not quite unsafe", "unsafe: \"true\"\nstorage: {layout: {}}\n", "gpustrap.yaml:7:11: error: \"unsafe\" can only be true"},
+		{"safe", "unsafe: false\n", "gpustrap.yaml:7:11: error: \"unsafe\" can only be true"},
 		{"version", "version: 2\n", "gpustrap.yaml:7:12: error: autoinstall.version must be 1"},
 		{"long command", "late-commands: [\"" + strings.Repeat("x", maxCommand+1) + "\"]\n", "gpustrap.yaml:7:3: error: a command is 102401 bytes long"},
 	}

@@ -172,6 +172,7 @@ func aptShape() shape {
 		field{name: "fallback", since: "24.04", shape: words("abort", "continue-anyway", "offline-install")},
 		field{name: "geoip", shape: boolean},
 		field{name: "sources_list", shape: text},
+		field{name: "conf", shape: text},
 		field{name: "disable_components", shape: list(words("universe", "multiverse", "restricted", "contrib", "non-free"))},
 		field{name: "disable_suites", shape: texts},
 		field{name: "preferences", shape: list(mapping(

@@ -52,18 +52,23 @@ func encodeFleet(t testing.TB, fleet *Fleet) string {
 	t.Helper()
 	type machine struct {
 		Machine
-		Autoinstall string
+		Autoinstall, StorageConfig string
+	}
+	text := func(n *yaml.Node) string {
+		if n == nil {
+			return ""
+		}
+		out, err := yaml.Marshal(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
 	}
 	machines := make([]machine, len(fleet.Machines))
 	for i, m := range fleet.Machines {
 		machines[i].Machine = m
-		if m.Autoinstall != nil {
-			text, err := yaml.Marshal(m.Autoinstall)
-			if err != nil {
-				t.Fatal(err)
-			}
-			machines[i].Autoinstall = string(text)
-		}
+		machines[i].Autoinstall, machines[i].StorageConfig = text(m.Autoinstall), text(m.Storage.Config)
+		machines[i].Storage.Config = nil
 	}
 	all, err := json.Marshal(machines)
 	if err != nil {

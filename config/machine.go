@@ -42,7 +42,16 @@ type Machine struct {
 	Packages []string // further Debian packages
 	Apps     []App    // container apps
 	Sources  Sources
-	Ready    Ready
+
+	Proxy      *Proxy   // nil: none
+	CACerts    []string // certificates in PEM, each text with one or more
+	NTP        []string // time servers; none: Ubuntu's
+	KernelArgs []string
+
+	Files        []File
+	LateCommands []string // shell commands, in the new system, when all is installed
+	FirstBoot    []string // shell commands, once at the first boot
+	Ready        Ready
 
 	Boot  Boot
 	After After // what the machine does when the installation is over
@@ -250,6 +259,20 @@ type Network struct {
 	Nameservers []netip.Addr
 	Search      []string
 	MTU         int // bytes; 0: the default
+}
+
+// Proxy is an HTTP proxy.
+type Proxy struct {
+	URL    string
+	Except []string // hosts, domains and networks that are reached without it
+	Hosts  []string // those of Except that are one host each
+}
+
+// File is a file that is written to the machine.
+type File struct {
+	Path, Content string
+	Mode          string // four octal digits
+	Owner         string // a user, or a user and a group with a colon between
 }
 
 // Sources are the package repositories.

@@ -41,27 +41,34 @@ func mergeSection[T any](base, over *T, merge func(base, over T) T) *T {
 
 func mergeSettings(base, over settings) settings {
 	return settings{
-		gaps:        base.gaps || over.gaps,
-		ubuntu:      latest(base.ubuntu, over.ubuntu),
-		arch:        latest(base.arch, over.arch),
-		hostname:    latest(base.hostname, over.hostname),
-		user:        mergeSection(base.user, over.user, mergeUser),
-		users:       latestList(base.users, over.users),
-		locale:      latest(base.locale, over.locale),
-		timezone:    latest(base.timezone, over.timezone),
-		keyboard:    mergeSection(base.keyboard, over.keyboard, mergeKeyboard),
-		gpu:         mergeSection(base.gpu, over.gpu, mergeGPU),
-		docker:      mergeSection(base.docker, over.docker, mergeDocker),
-		toolkit:     mergeSection(base.toolkit, over.toolkit, mergeToolkit),
-		storage:     mergeSection(base.storage, over.storage, mergeStorage),
-		network:     mergeSection(base.network, over.network, mergeNetwork),
-		packages:    latestList(base.packages, over.packages),
-		apps:        latestList(base.apps, over.apps),
-		sources:     mergeSection(base.sources, over.sources, mergeSources),
-		ready:       mergeSection(base.ready, over.ready, mergeReady),
-		boot:        mergeSection(base.boot, over.boot, mergeBoot),
-		after:       latest(base.after, over.after),
-		autoinstall: mergeAutoinstall(base.autoinstall, over.autoinstall),
+		gaps:         base.gaps || over.gaps,
+		ubuntu:       latest(base.ubuntu, over.ubuntu),
+		arch:         latest(base.arch, over.arch),
+		hostname:     latest(base.hostname, over.hostname),
+		user:         mergeSection(base.user, over.user, mergeUser),
+		users:        latestList(base.users, over.users),
+		locale:       latest(base.locale, over.locale),
+		timezone:     latest(base.timezone, over.timezone),
+		keyboard:     mergeSection(base.keyboard, over.keyboard, mergeKeyboard),
+		gpu:          mergeSection(base.gpu, over.gpu, mergeGPU),
+		docker:       mergeSection(base.docker, over.docker, mergeDocker),
+		toolkit:      mergeSection(base.toolkit, over.toolkit, mergeToolkit),
+		storage:      mergeSection(base.storage, over.storage, mergeStorage),
+		network:      mergeSection(base.network, over.network, mergeNetwork),
+		packages:     latestList(base.packages, over.packages),
+		apps:         latestList(base.apps, over.apps),
+		sources:      mergeSection(base.sources, over.sources, mergeSources),
+		ready:        mergeSection(base.ready, over.ready, mergeReady),
+		proxy:        mergeSection(base.proxy, over.proxy, mergeProxy),
+		caCerts:      latestList(base.caCerts, over.caCerts),
+		ntp:          latestList(base.ntp, over.ntp),
+		kernelArgs:   latestList(base.kernelArgs, over.kernelArgs),
+		files:        latestList(base.files, over.files),
+		lateCommands: latestList(base.lateCommands, over.lateCommands),
+		firstBoot:    latestList(base.firstBoot, over.firstBoot),
+		boot:         mergeSection(base.boot, over.boot, mergeBoot),
+		after:        latest(base.after, over.after),
+		autoinstall:  mergeAutoinstall(base.autoinstall, over.autoinstall),
 	}
 }
 
@@ -269,4 +276,13 @@ func mergeNodes(base, over *yaml.Node) *yaml.Node {
 		merged.Content = append(merged.Content, key, val)
 	}
 	return &merged
+}
+
+func mergeProxy(base, over proxyKeys) proxyKeys {
+	return proxyKeys{
+		section: base.under(over.section),
+		on:      latest(base.on, over.on),
+		url:     latest(base.url, over.url),
+		except:  latestList(base.except, over.except),
+	}
 }

@@ -68,6 +68,10 @@ func (r *resolver) machine(m *machineKeys, path string) Machine {
 	out.Users = r.users(m, out.Docker != nil, path)
 	out.Storage = r.storage(s.storage, &out, path)
 	out.Network = r.network(s.network, out.Match, path)
+	out.Proxy = proxyOf(s.proxy)
+	out.CACerts, out.NTP, out.KernelArgs = valuesOf(s.caCerts), valuesOf(s.ntp), valuesOf(s.kernelArgs)
+	out.Files = r.files(s.files, path)
+	out.LateCommands, out.FirstBoot = valuesOf(s.lateCommands), valuesOf(s.firstBoot)
 	out.Ready = r.ready(s, out.GPU, path)
 	out.Boot = r.boot(s.boot, out.Storage.Exact(), path)
 	return out

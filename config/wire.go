@@ -111,6 +111,13 @@ type settings struct {
 	apps                   list[*appKeys]
 	sources                *sourcesKeys
 	ready                  *readyKeys
+	proxy                  *proxyKeys
+	caCerts                list[text]
+	ntp                    list[text]
+	kernelArgs             list[text]
+	files                  list[*fileEntryKeys]
+	lateCommands           list[text]
+	firstBoot              list[text]
 	boot                   *bootKeys
 	after                  text
 	autoinstall            value[*yaml.Node]
@@ -281,4 +288,17 @@ type bootKeys struct {
 	section
 	confirm text
 	timeout value[int]
+}
+
+type proxyKeys struct {
+	section
+	on     value[bool]
+	url    text
+	except list[text]
+}
+
+// fileEntryKeys is an entry of files.
+type fileEntryKeys struct {
+	section
+	path, content, mode, owner text
 }

@@ -60,6 +60,7 @@ func Menu(m *Machine) *grubcfg.Menu {
 	if m.Boot.Confirm != config.ConfirmTyped {
 		menu.KernelArgs = append([]string{argAutoinstall}, menu.KernelArgs...)
 	}
+	menu.KernelArgs = append(menu.KernelArgs, m.KernelArgs...)
 	if m.Boot.Confirm == config.ConfirmNone {
 		menu.Timeout = 0
 	}

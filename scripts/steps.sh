@@ -24,6 +24,14 @@ export GPUSTRAP_DRY_RUN=${GPUSTRAP_DRY_RUN:-0}
 # shellcheck disable=SC1091 # written by driver.sh
 [ ! -e "$GPUSTRAP_ETC/stack.env" ] || . "$GPUSTRAP_ETC/stack.env"
 
+# What needs the network goes by the machine's proxy.
+if [ -f "$GPUSTRAP_ETC/proxy.env" ]; then
+    set -a
+    # shellcheck disable=SC1091 # rendered for each machine
+    . "$GPUSTRAP_ETC/proxy.env"
+    set +a
+fi
+
 # Steps go to descriptor 8, everything else to the log. A script that another
 # one started finds both open.
 if [ -z "${GPUSTRAP_STEPS_OPEN:-}" ]; then

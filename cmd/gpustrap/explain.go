@@ -147,6 +147,9 @@ func explainMachine(out io.Writer, m *plan.Machine) error {
 	for _, a := range m.Apps {
 		line("app", "%s", appText(a))
 	}
+	for _, text := range ownTexts(&m.Machine) {
+		line(text.what, "%s", text.words)
+	}
 	line("afterwards", "%s", m.After)
 	if err := t.Flush(); err != nil || m.Stack == nil {
 		return err
@@ -161,11 +164,11 @@ func explainMachine(out io.Writer, m *plan.Machine) error {
 	return err
 }
 
-// storageText is a line about disks: what happens to them.
-type storageText struct{ what, words string }
+// explainedLine is a line of an explanation.
+type explainedLine struct{ what, words string }
 
 // storageTexts says what is wiped and what stays.
-func storageTexts(s config.Storage) []storageText {
+func storageTexts(s config.Storage) []explainedLine {
 	system := s
 	system.Data = nil
 	layout := "layout " + s.Layout
@@ -175,18 +178,66 @@ func storageTexts(s config.Storage) []storageText {
 	if s.Encryption != nil {
 		layout += ", encrypted"
 	}
-	texts := []storageText{{"erases", plan.ErasedText(system) + ", " + layout}}
+	texts := []explainedLine{{"erases", plan.ErasedText(system) + ", " + layout}}
 	for _, d := range s.Data {
 		if !d.Preserve {
-			texts = append(texts, storageText{"erases", fmt.Sprintf("%s, %s at %s", plan.DiskText(d.Disk), d.Filesystem, d.Mount)})
+			texts = append(texts, explainedLine{"erases", fmt.Sprintf("%s, %s at %s", plan.DiskText(d.Disk), d.Filesystem, d.Mount)})
 		}
 	}
 	for _, d := range s.Data {
 		if d.Preserve {
-			texts = append(texts, storageText{"keeps", fmt.Sprintf("what is on %s, at %s; only if it is empty, it gets %s", plan.DiskText(d.Disk), d.Mount, d.Filesystem)})
+			texts = append(texts, explainedLine{"keeps", fmt.Sprintf("what is on %s, at %s; only if it is empty, it gets %s", plan.DiskText(d.Disk), d.Mount, d.Filesystem)})
 		}
 	}
-	return append(texts, storageText{"keeps", "every other disk, untouched"})
+	return append(texts, explainedLine{"keeps", "every other disk, untouched"})
+}
+
+// ownTexts says what a machine has that its GPUs do not ask for: its
+// surroundings, and what the person wrote by hand.
+func ownTexts(m *config.Machine) []explainedLine {
+	var texts []explainedLine
+	add := func(what, words string, wanted bool) {
+		if wanted {
+			texts = append(texts, explainedLine{what, words})
+		}
+	}
+	if m.Proxy != nil {
+		reached := "everything but the machine itself"
+		if len(m.Proxy.Except) > 0 {
+			reached = "everything but " + strings.Join(m.Proxy.Except, ", ")
+		}
+		add("proxy", "for "+reached, true)
+	}
+	add("trusts", count(len(m.CACerts), "text")+" of certificates besides Ubuntu's", len(m.CACerts) > 0)
+	add("time", strings.Join(m.NTP, ", "), len(m.NTP) > 0)
+	add("kernel args", strings.Join(m.KernelArgs, " "), len(m.KernelArgs) > 0)
+	add("further", strings.Join(m.Packages, " "), len(m.Packages) > 0)
+	for _, f := range m.Files {
+		add("file", fmt.Sprintf("%s, mode %s, owner %s", f.Path, f.Mode, f.Owner), true)
+	}
+	for _, c := range m.LateCommands {
+		add("late command", firstLine(c), true)
+	}
+	for _, c := range m.FirstBoot {
+		add("first boot", firstLine(c), true)
+	}
+	if m.Autoinstall != nil {
+		var sections []string
+		for i := 0; i+1 < len(m.Autoinstall.Content); i += 2 {
+			sections = append(sections, m.Autoinstall.Content[i].Value)
+		}
+		add("fragment", "autoinstall: "+strings.Join(sections, ", "), len(sections) > 0)
+	}
+	return texts
+}
+
+// firstLine returns the first line of a text, and says that there are more.
+func firstLine(s string) string {
+	line, more, _ := strings.Cut(s, "\n")
+	if strings.TrimSpace(more) != "" {
+		line += " …"
+	}
+	return line
 }
 
 // driverText says which driver a Stack has.
