@@ -71,6 +71,8 @@ type RefreshInstaller struct {
 type Network struct {
 	Version   int                 `yaml:"version"`
 	Ethernets map[string]Ethernet `yaml:"ethernets,omitempty"`
+	Bonds     map[string]Bond     `yaml:"bonds,omitempty"`
+	VLANs     map[string]VLAN     `yaml:"vlans,omitempty"`
 	Extra     map[string]any      `yaml:",inline"`
 }
 
@@ -82,7 +84,29 @@ type Ethernet struct {
 	Routes      []Route        `yaml:"routes,omitempty"`
 	Nameservers *Nameservers   `yaml:"nameservers,omitempty"`
 	MTU         int            `yaml:"mtu,omitempty"` // bytes
+	Optional    *bool          `yaml:"optional,omitempty"`
 	Extra       map[string]any `yaml:",inline"`
+}
+
+// Bond is one of netplan's bonds.
+type Bond struct {
+	Interfaces []string       `yaml:"interfaces,omitempty,flow"`
+	Parameters BondParameters `yaml:"parameters,omitempty"`
+	Ethernet   `yaml:",inline"`
+}
+
+// BondParameters are the parameters of a bond.
+type BondParameters struct {
+	Mode       string         `yaml:"mode,omitempty"`
+	MIIMonitor int            `yaml:"mii-monitor-interval,omitempty"` // milliseconds
+	Extra      map[string]any `yaml:",inline"`
+}
+
+// VLAN is one of netplan's VLANs.
+type VLAN struct {
+	ID       int    `yaml:"id,omitempty"`
+	Link     string `yaml:"link,omitempty"`
+	Ethernet `yaml:",inline"`
 }
 
 // EthernetMatch says which interfaces a netplan definition is for.

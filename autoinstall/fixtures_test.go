@@ -176,6 +176,23 @@ func mirrored(release string) Input {
 	return in
 }
 
+// bonded has a bond of two interfaces, a VLAN on it, and one apart.
+func bonded(release string) Input {
+	m := baseMachine("bonded", release)
+	m.Network = &config.Network{Links: []config.Link{
+		{Network: config.Network{Interface: "eno1", DHCP: true, Optional: true}},
+		{
+			Name: "bond0", Mode: "802.3ad", Members: []string{"b8:ce:f6:00:00:01", "ens1f1"},
+			Network: config.Network{Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.11/24")}, Gateway: netip.MustParseAddr("10.0.0.1"), MTU: 9000},
+		},
+		{Name: "bond0.100", VLAN: 100, Parent: "bond0", Network: config.Network{
+			Addresses: []netip.Prefix{netip.MustParsePrefix("10.1.0.11/24")}, Nameservers: []netip.Addr{netip.MustParseAddr("10.1.0.1")},
+		}},
+		{Name: "store", VLAN: 7, Parent: "ens2", Network: config.Network{DHCP: true}},
+	}}
+	return Input{Machine: m}
+}
+
 // site lies behind a proxy, trusts its own authority, and has everything that
 // is written by hand.
 func site(release string) Input {
@@ -241,7 +258,7 @@ func described(release string) Input {
 
 var fixtures = map[string]func(release string) Input{
 	"workstation": workstation, "lab": lab, "hgx": hgx, "plain": plain, "mirrored": mirrored,
-	"raid": raid, "site": site, "volumes": volumes, "described": described,
+	"raid": raid, "site": site, "bonded": bonded, "volumes": volumes, "described": described,
 }
 
 func newTestRenderer(t testing.TB) *Renderer {

@@ -1,7 +1,6 @@
 package autoinstall
 
 import (
-	"net/netip"
 	"slices"
 
 	"github.com/gpustrap/gpustrap/config"
@@ -91,46 +90,6 @@ func (b *builder) networkMAC() string {
 		return m.Match.MACs[0].String()
 	}
 	return ""
-}
-
-// network returns the netplan configuration, or nil for the installer's own:
-// DHCP on every Ethernet interface.
-func (b *builder) network() *Network {
-	n := b.in.Machine.Network
-	if n == nil {
-		return nil
-	}
-	name := "lan"
-	eth := Ethernet{DHCP4: &n.DHCP, MTU: n.MTU}
-	switch mac := b.networkMAC(); {
-	case n.Interface != "":
-		name = n.Interface
-	case mac != "":
-		eth.Match = &EthernetMatch{MACAddress: mac}
-	default:
-		eth.Match = &EthernetMatch{Name: "e*"}
-	}
-	for _, a := range n.Addresses {
-		eth.Addresses = append(eth.Addresses, a.String())
-	}
-	if n.Gateway.IsValid() {
-		eth.Routes = []Route{{To: "default", Via: n.Gateway.String()}}
-	}
-	if len(n.Nameservers)+len(n.Search) > 0 {
-		eth.Nameservers = &Nameservers{Addresses: addressTexts(n.Nameservers)}
-		if len(n.Search) > 0 {
-			eth.Nameservers.Search = n.Search
-		}
-	}
-	return &Network{Version: 2, Ethernets: map[string]Ethernet{name: eth}}
-}
-
-func addressTexts(addrs []netip.Addr) []string {
-	var out []string
-	for _, a := range addrs {
-		out = append(out, a.String())
-	}
-	return out
 }
 
 // apt returns the apt section. A machine whose installation needs the network

@@ -135,19 +135,32 @@ func sections() shape {
 }
 
 func networkShape() shape {
+	addresses := []field{
+		{name: "match", shape: object},
+		{name: "dhcp4", shape: boolean},
+		{name: "addresses", shape: list(anything)},
+		{name: "routes", shape: objects},
+		{name: "nameservers", shape: mapping(
+			field{name: "addresses", shape: texts},
+			field{name: "search", shape: texts},
+		)},
+		{name: "mtu", shape: integer},
+		{name: "optional", shape: boolean},
+	}
+	each := func(further ...field) shape {
+		return shape{kinds: isMapping, each: &shape{kinds: isMapping, open: true, fields: append(further, addresses...)}}
+	}
 	netplan := []field{
 		{name: "version", shape: integer},
-		{name: "ethernets", shape: shape{kinds: isMapping, each: &shape{kinds: isMapping, open: true, fields: []field{
-			{name: "match", shape: object},
-			{name: "dhcp4", shape: boolean},
-			{name: "addresses", shape: list(anything)},
-			{name: "routes", shape: objects},
-			{name: "nameservers", shape: mapping(
-				field{name: "addresses", shape: texts},
-				field{name: "search", shape: texts},
-			)},
-			{name: "mtu", shape: integer},
-		}}}},
+		{name: "ethernets", shape: each()},
+		{name: "bonds", shape: each(
+			field{name: "interfaces", shape: texts},
+			field{name: "parameters", shape: object},
+		)},
+		{name: "vlans", shape: each(
+			field{name: "id", shape: integer},
+			field{name: "link", shape: text},
+		)},
 	}
 	wrapped := field{name: "network", shape: shape{kinds: isMapping, fields: netplan, open: true, one: []string{"version"}}}
 	return shape{kinds: isMapping, fields: append(netplan, wrapped), open: true, one: []string{"version", "network"}}

@@ -149,6 +149,12 @@ func compareTypes(t *testing.T, path string, s shape, typ reflect.Type) {
 	for f := range typ.Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 		switch {
+		case f.Anonymous:
+			for inner := range f.Type.Fields() {
+				if name, options, _ := strings.Cut(inner.Tag.Get("yaml"), ","); options != "inline" {
+					known[name] = inner.Type
+				}
+			}
 		case options == "inline":
 			if !s.open {
 				t.Errorf("%s: %s keeps unknown keys that the table refuses", path, typ)

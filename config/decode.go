@@ -145,6 +145,8 @@ var elsewhere = map[string]string{
 	"profile":        "a machine under machines: names its profile; a profile names another with extends",
 	"extends":        "only a profile extends another; a machine names its profile with profile",
 	"nvidia_toolkit": "the NVIDIA Container Toolkit is the key toolkit",
+	"wifis":          noWiFi,
+	"wifi":           noWiFi,
 	"version":        "version stands once, at the top of the file",
 }
 

@@ -104,7 +104,7 @@ func settingsFields(gpuModels []string) []field[settings] {
 		key("storage", func(s *settings) **storageKeys { return &s.storage }, storageForm(),
 			"The disk that is erased, and what is made on it.", "`lvm` on the only disk"),
 		key("network", func(s *settings) **networkKeys { return &s.network }, networkForm(),
-			"Network configuration of one interface.", "DHCP on every Ethernet interface"),
+			"Network configuration: of one interface, or of several, with bonds and VLANs.", "DHCP on every Ethernet interface"),
 		key("proxy", func(s *settings) **proxyKeys { return &s.proxy }, proxyForm(),
 			"HTTP proxy, for the installer, apt, Docker's daemon, every service and every shell.", "`off`"),
 		key("ca_certs", func(s *settings) *list[text] { return &s.caCerts },
@@ -322,24 +322,6 @@ func toolkitForm() switchForm[toolkitKeys, *toolkitKeys] {
 		key("version", func(t *toolkitKeys) *text { return &t.version }, debVersion(), "Exact version of nvidia-container-toolkit.", "the newest"),
 	)
 	return switchForm[toolkitKeys, *toolkitKeys]{keys, func(t *toolkitKeys) *value[bool] { return &t.on }, "{} for the defaults"}
-}
-
-func networkForm() mappingForm[networkKeys, *networkKeys] {
-	address := textForm{what: "an IP address", example: "10.0.0.1", pattern: addressPattern, max: 45, check: checkAddress}
-	return mapping("network", []group{{keys: []string{"interface", "mac"}}},
-		key("interface", func(n *networkKeys) *text { return &n.iface },
-			textForm{what: "the name of a network interface", example: "eno1", pattern: interfaceRE, max: 15}, "The interface, by name.", "the one of `match.mac`"),
-		key("mac", func(n *networkKeys) *text { return &n.mac }, macForm(), "The interface, by MAC address.", "the first of `match.mac`"),
-		key("dhcp", func(n *networkKeys) *value[bool] { return &n.dhcp }, boolForm{}, "Whether addresses come from DHCP.", "`true` without `addresses`"),
-		key("addresses", func(n *networkKeys) *list[text] { return &n.addresses },
-			texts(textForm{what: "an address with its prefix length", example: "10.0.0.11/24", pattern: prefixPattern, max: 49, check: checkInterfaceAddress}),
-			"Static addresses, each with its prefix length.", "none"),
-		key("gateway", func(n *networkKeys) *text { return &n.gateway }, address, "Default gateway, an address within one of `addresses`' networks.", "none"),
-		key("nameservers", func(n *networkKeys) *list[text] { return &n.nameservers }, texts(address), "Addresses of name servers.", "DHCP's"),
-		key("search", func(n *networkKeys) *list[text] { return &n.search },
-			texts(textForm{what: "a domain", example: "lab.example.org", pattern: hostnamePattern, max: 253}), "Search domains.", "none"),
-		key("mtu", func(n *networkKeys) *value[int] { return &n.mtu }, intForm{min: 576, max: 65535, what: "a number of bytes"}, "Largest packet, in bytes.", "the interface's own"),
-	)
 }
 
 func sourcesForm() mappingForm[sourcesKeys, *sourcesKeys] {

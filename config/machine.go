@@ -249,8 +249,11 @@ type Disk struct {
 // Exact reports whether the rule names one particular disk.
 func (d Disk) Exact() bool { return d.Serial != "" || d.WWN != "" || d.Path != "" }
 
-// Network is the machine's static network configuration, for one interface.
+// Network is the machine's network configuration: that of one interface, or of
+// Links.
 type Network struct {
+	Links []Link // without any, the fields below describe the one interface
+
 	MAC         net.HardwareAddr // interface; nil: the match's first MAC, else every Ethernet interface
 	Interface   string           // interface by name; empty: by MAC
 	DHCP        bool
@@ -258,7 +261,18 @@ type Network struct {
 	Gateway     netip.Addr // zero: none
 	Nameservers []netip.Addr
 	Search      []string
-	MTU         int // bytes; 0: the default
+	MTU         int  // bytes; 0: the default
+	Optional    bool // the machine starts without it
+}
+
+// Link is an interface, a bond or a VLAN, of which several make a network.
+type Link struct {
+	Network          // its addresses, and for an interface which one it is
+	Name    string   // of a bond or VLAN; empty: an interface
+	Members []string // of a bond: interfaces by name or MAC address
+	Mode    string   // of a bond
+	VLAN    int      // a VLAN's number; 0: none
+	Parent  string   // of a VLAN: the name of an interface or bond, or a MAC address
 }
 
 // Proxy is an HTTP proxy.

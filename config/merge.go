@@ -6,7 +6,8 @@ import "gopkg.in/yaml.v3"
 // and what it extends, then the machine): a scalar replaces the inherited one,
 // a list replaces the inherited list, a mapping is merged key by key. Keys of
 // which only one may stand (gpu's model, pci and auto; storage's disk and disks, and its layout and config; a user's
-// password_hash and password_file; network's interface and mac) replace each
+// password_hash and password_file; network's interface and mac, and its keys of
+// one interface and of several) replace each
 // other. `off` switches a section off and keeps what it inherits, so that a
 // mapping further down switches it on again.
 
@@ -191,6 +192,9 @@ func mergeEncryption(base, over encryptionKeys) encryptionKeys {
 }
 
 func mergeNetwork(base, over networkKeys) networkKeys {
+	if over.interfaces.set() || over.bonds.set() || over.vlans.set() { // what is inherited of one interface is no longer meant
+		base = networkKeys{section: base.section, interfaces: base.interfaces, bonds: base.bonds, vlans: base.vlans}
+	}
 	merged := networkKeys{
 		section:     base.under(over.section),
 		iface:       base.iface,
@@ -201,6 +205,10 @@ func mergeNetwork(base, over networkKeys) networkKeys {
 		nameservers: latestList(base.nameservers, over.nameservers),
 		search:      latestList(base.search, over.search),
 		mtu:         latest(base.mtu, over.mtu),
+		optional:    latest(base.optional, over.optional),
+		interfaces:  latestList(base.interfaces, over.interfaces),
+		bonds:       latestList(base.bonds, over.bonds),
+		vlans:       latestList(base.vlans, over.vlans),
 	}
 	if over.iface.set() || over.mac.set() {
 		merged.iface, merged.mac = over.iface, over.mac

@@ -14,12 +14,27 @@ func (r *resolver) network(k *networkKeys, match Match, path string) *Network {
 		return nil
 	}
 	path = under(path, "network")
-	out := &Network{
+	out := networkOf(k)
+	if k.interfaces.set() || k.bonds.set() || k.vlans.set() {
+		out.Links = r.links(k, path)
+		return &Network{Links: out.Links}
+	}
+	if !k.addresses.bad && !k.gateway.bad {
+		r.checkNetwork(k, &out, match, path)
+		r.warnAlone(k, &out, path)
+	}
+	return &out
+}
+
+// networkOf returns the addresses of one interface.
+func networkOf(k *networkKeys) Network {
+	out := Network{
 		Interface:   k.iface.v,
 		Addresses:   parsed(k.addresses, netip.ParsePrefix),
 		Nameservers: parsed(k.nameservers, netip.ParseAddr),
 		Search:      valuesOf(k.search),
 		MTU:         k.mtu.v,
+		Optional:    k.optional.v,
 	}
 	out.DHCP = otherwise(k.dhcp, len(out.Addresses) == 0)
 	if k.mac.ok() {
@@ -27,9 +42,6 @@ func (r *resolver) network(k *networkKeys, match Match, path string) *Network {
 	}
 	if k.gateway.ok() {
 		out.Gateway, _ = netip.ParseAddr(k.gateway.v) // checked when it was decoded
-	}
-	if !k.addresses.bad && !k.gateway.bad {
-		r.checkNetwork(k, out, match, path)
 	}
 	return out
 }
@@ -59,16 +71,23 @@ func (r *resolver) checkNetwork(k *networkKeys, n *Network, match Match, path st
 		}
 	}
 	r.checkGateway(k, n, path)
-	if !n.DHCP && len(n.Nameservers) == 0 && !k.nameservers.bad {
+}
+
+// warnAlone warns of a machine that reaches nobody, or nobody by name.
+func (r *resolver) warnAlone(k *networkKeys, n *Network, path string) {
+	if n.DHCP || len(n.Addresses) == 0 {
+		return
+	}
+	if !n.Gateway.IsValid() {
+		r.warn(k.at, path, "no gateway: the machine reaches its own network alone", "add gateway: with the router's address")
+	}
+	if len(n.Nameservers) == 0 && !k.nameservers.bad {
 		r.warn(k.at, path, "no name servers: the names of package repositories cannot be resolved", "add nameservers: [10.0.0.1]")
 	}
 }
 
 func (r *resolver) checkGateway(k *networkKeys, n *Network, path string) {
 	if !n.Gateway.IsValid() {
-		if !n.DHCP {
-			r.warn(k.at, path, "no gateway: the machine reaches its own network alone", "add gateway: with the router's address")
-		}
 		return
 	}
 	own := slices.IndexFunc(n.Addresses, func(p netip.Prefix) bool { return p.Addr() == n.Gateway })

@@ -177,24 +177,47 @@ func (r *resolver) checkAddresses(fleet *Fleet) {
 	owners := map[netip.Addr]owner{}
 	for i := range fleet.Machines {
 		m := &fleet.Machines[i]
-		if m.Network == nil {
-			continue
-		}
-		items := m.origin.keys.settings.network.addresses.items
-		for j, p := range m.Network.Addresses {
-			first, taken := owners[p.Addr()]
+		for _, a := range m.staticAddresses() {
+			first, taken := owners[a.addr]
 			if !taken {
-				owners[p.Addr()] = owner{i, items[j].at}
+				owners[a.addr] = owner{i, a.at}
 				continue
 			}
 			if first.machine == i {
 				continue // checkNetwork has said so
 			}
-			r.error(items[j].at, fmt.Sprintf("machines[%d].network.addresses[%d]", i, j),
-				fmt.Sprintf("%s and %s have one address, %s", fleet.Machines[first.machine].Name, m.Name, p.Addr()), "give each machine its own",
+			r.error(a.at, fmt.Sprintf("machines[%d].network.%s", i, a.path),
+				fmt.Sprintf("%s and %s have one address, %s", fleet.Machines[first.machine].Name, m.Name, a.addr), "give each machine its own",
 				r.related(first.at, fmt.Sprintf("the address of %s is here", fleet.Machines[first.machine].Name)))
 		}
 	}
+}
+
+// staticAddress is an address as it was written, with its path within network.
+type staticAddress struct {
+	addr netip.Addr
+	at   mark
+	path string
+}
+
+func (m *Machine) staticAddresses() []staticAddress {
+	if m.Network == nil {
+		return nil
+	}
+	keys := m.origin.keys.settings.network
+	var out []staticAddress
+	add := func(n *Network, k *networkKeys, path string) {
+		for j, p := range n.Addresses {
+			out = append(out, staticAddress{p.Addr(), k.addresses.items[j].at, fmt.Sprintf("%saddresses[%d]", path, j)})
+		}
+	}
+	add(m.Network, keys, "")
+	for i, entry := range keys.links() {
+		if i < len(m.Network.Links) {
+			add(&m.Network.Links[i].Network, &entry.keys.network, entry.path+".")
+		}
+	}
+	return out
 }
 
 // checkDisks warns of a disk that several machines name: it can be in one.

@@ -263,6 +263,22 @@ type networkKeys struct {
 	nameservers list[text]
 	search      list[text]
 	mtu         value[int]
+	optional    value[bool]
+	interfaces  list[*linkKeys]
+	bonds       list[*linkKeys]
+	vlans       list[*linkKeys]
+}
+
+// linkKeys is an entry of interfaces, bonds or vlans. Its addresses stand in a
+// networkKeys of its own.
+type linkKeys struct {
+	section
+	name    text
+	members list[text]
+	mode    text
+	id      value[int]
+	parent  text
+	network networkKeys
 }
 
 type sourcesKeys struct {
