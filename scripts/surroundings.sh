@@ -61,12 +61,14 @@ trust_authorities() {
 set_time_servers() {
     local server
     step "take the time from $NTP_SERVERS"
-    printf '# Written by gpustrap.\n[Time]\nNTP=%s\n' "$NTP_SERVERS" | put /etc/systemd/timesyncd.conf.d/gpustrap.conf 0644
+    printf '# Written by gpustrap.\n[Time]\nNTP=%s\n' "$NTP_SERVERS" |
+        put /etc/systemd/timesyncd.conf.d/gpustrap.conf 0644
     # Ubuntu 26.04 has chrony in its place.
     if [ -d /etc/chrony ]; then
         for server in $NTP_SERVERS; do echo "server $server iburst"; done | put /etc/chrony/sources.d/gpustrap.sources 0644
         if [ -f /etc/chrony/sources.d/ubuntu-ntp-pools.sources ]; then
-            sed 's/^\(pool\|server\) /# gpustrap has its own: &/' /etc/chrony/sources.d/ubuntu-ntp-pools.sources >"$work/pools"
+            sed 's/^\(pool\|server\) /# gpustrap has its own: &/' \
+                /etc/chrony/sources.d/ubuntu-ntp-pools.sources >"$work/pools"
             put_file "$work/pools" /etc/chrony/sources.d/ubuntu-ntp-pools.sources 0644
         fi
     fi
@@ -76,7 +78,8 @@ set_time_servers() {
 set_kernel_arguments() {
     step "add the kernel arguments $KERNEL_ARGS"
     # shellcheck disable=SC2016 # for update-grub
-    printf '# Written by gpustrap.\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX %s"\n' "$KERNEL_ARGS" | put /etc/default/grub.d/gpustrap.cfg 0644
+    printf '# Written by gpustrap.\nGRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX %s"\n' "$KERNEL_ARGS" |
+        put /etc/default/grub.d/gpustrap.cfg 0644
     [ "$changed" = no ] || run update-grub
 }
 
