@@ -74,6 +74,8 @@ func TestVerifyDamage(t *testing.T) {
 		{"file /nocloud/user-data", 0, iso.CheckSeed, "not #cloud-config"},
 		{"file /nocloud/meta-data", 0, iso.CheckFiles, "its MD5 is"},
 		{"file /boot/grub/i386-pc/eltorito.img", 200, iso.CheckBoot, "boot information table is wrong"},
+		{"file /boot/grub/i386-pc/eltorito.img", 8, iso.CheckBoot, "boot information table is not about this image"},
+		{"file /boot/grub/i386-pc/eltorito.img", 17, iso.CheckBoot, "boot information table is not about this image"},
 		{"file /md5sum.txt", 34, iso.CheckFiles, ""},
 		{"file /md5sum.txt", 32, iso.CheckFiles, "line 1 is not a checksum and a path"},
 	} {

@@ -207,6 +207,9 @@ func TestMenu(t *testing.T) {
 			if !slices.Contains(menu.KernelArgs, "ds=nocloud;s=/cdrom/nocloud/") {
 				t.Errorf("kernel arguments %q do not name the seed", menu.KernelArgs)
 			}
+			if !slices.Contains(menu.KernelArgs, "nopersistent") {
+				t.Errorf("kernel arguments %q let casper add a partition", menu.KernelArgs)
+			}
 		})
 	}
 }
