@@ -300,7 +300,13 @@ func TestWriteFolder(t *testing.T) {
 		}
 	}
 	write(2)
+	if err := os.Chmod(filepath.Join(dir, "user-data"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	write(0)
+	if mode := stat(t, filepath.Join(dir, "user-data")).Mode().Perm(); mode != 0o600 {
+		t.Errorf("user-data that was there keeps the mode %o", mode)
+	}
 	before := stat(t, filepath.Join(dir, "meta-data"))
 	files["user-data"] = &fstest.MapFile{Data: []byte("c")}
 	write(1)
