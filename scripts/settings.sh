@@ -33,6 +33,9 @@ switch_mig() {
     step "MIG mode of GPU $gpu: $wanted"
     run nvidia-smi -i "$gpu" -mig "$2"
     [ "$(mig_mode "$gpu")" != "$wanted" ] || return 0
+    # Persistence mode, which set_persistence brings back, is in a reset's way.
+    run nvidia-smi -i "$gpu" -pm 0
+    persistence=Disabled
     run nvidia-smi -i "$gpu" --gpu-reset || true # what counts is the mode
     [ "$(mig_mode "$gpu")" = "$wanted" ] ||
         fail "GPU $gpu takes the MIG mode at the next boot: something uses the GPU now" "reboot"
