@@ -207,14 +207,29 @@ func (s System) partitions(d *Device, dir string) {
 	})
 }
 
-// partitionNumber returns a partition's number in its table.
-func (s System) partitionNumber(device, name string) (int, error) {
-	file := path.Join("sys/block", device, name, "partition")
-	n, err := strconv.Atoi(s.word(path.Dir(file), "partition"))
+// extent is a partition as the kernel has it.
+type extent struct {
+	Range
+	name   string
+	number int // in the table
+}
+
+// extent reads what the kernel knows of a partition.
+func (s System) extent(device, name string) (extent, error) {
+	dir := path.Join("sys/block", device, name)
+	number, err := strconv.Atoi(s.word(dir, "partition"))
 	if err != nil {
-		return 0, fmt.Errorf("cannot read the number of the partition in %s: %w", file, err)
+		return extent{}, fmt.Errorf("cannot read the number of the partition in %s: %w", dir, err)
 	}
-	return n, nil
+	start, err := strconv.ParseInt(s.word(dir, "start"), 10, 64)
+	if err != nil {
+		return extent{}, fmt.Errorf("cannot read where the partition in %s begins: %w", dir, err)
+	}
+	sectors, err := strconv.ParseInt(s.word(dir, "size"), 10, 64)
+	if err != nil {
+		return extent{}, fmt.Errorf("cannot read the length of the partition in %s: %w", dir, err)
+	}
+	return extent{Range{start * sysfsSector, sectors * sysfsSector}, name, number}, nil
 }
 
 // flag reads a file that holds 0 or 1.

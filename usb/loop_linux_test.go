@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 
 	"github.com/gpustrap/gpustrap/e2e/oracle"
@@ -305,6 +307,25 @@ func TestLoopRefusals(t *testing.T) {
 		must(t, "losetup", d.Path, other)
 		if _, err := Open(t.Context(), running, d, allowFixed); !refused(err, ReasonChanged) {
 			t.Error(err)
+		}
+	})
+	t.Run("a partition open in another program", func(t *testing.T) {
+		d, _ := newLoop(t, 8<<20)
+		addPartition(t, d, 1, 2048, 4096)
+		f, err := os.Open(addPartition(t, d, 2, 8192, 2048))
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := look(t, d.Path)
+		_, err = Open(t.Context(), running, before, allowFixed)
+		if !refused(err, ReasonHeld) || !strings.Contains(err.Error(), "p2 is open in another program") {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(before.Partitions, look(t, d.Path).Partitions, cmpopts.IgnoreFields(Partition{}, "Number")); diff != "" {
+			t.Error(diff)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
 		}
 	})
 	t.Run("a partition", func(t *testing.T) {

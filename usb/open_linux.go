@@ -137,31 +137,41 @@ func (h *Handle) check(ctx context.Context, r Request) error {
 }
 
 // dropPartitions makes the kernel forget the device's partitions, so that nothing
-// can be mounted from it while it is written. It fails when one is open.
+// can be mounted from it while it is written. It fails when one is open, and then the
+// kernel has them all again.
 func (h *Handle) dropPartitions(ctx context.Context) error {
+	var dropped []extent
 	for _, p := range h.device.Partitions {
-		n, err := h.system.partitionNumber(h.device.Name, p.Name)
-		if err != nil {
-			return err
+		part, err := h.system.extent(h.device.Name, p.Name)
+		if err == nil {
+			err = retry(ctx, unix.EBUSY, func() error { return h.partition(unix.BLKPG_DEL_PARTITION, part) })
 		}
-		err = retry(ctx, unix.EBUSY, func() error { return h.deletePartition(n) })
 		switch {
+		case err == nil:
+			dropped = append(dropped, part)
+			continue
+		case errors.Is(err, unix.ENXIO):
+			continue // it has gone by itself
 		case errors.Is(err, unix.EBUSY):
-			return errors.Join(&Refusal{ReasonHeld, fmt.Sprintf("/dev/%s is open in another program", nodeName(p.Name)),
-				"close what looks at it, and try again"}, h.reread())
-		case err != nil && !errors.Is(err, unix.ENXIO):
-			return errors.Join(fmt.Errorf("cannot drop the partition %s from the kernel: %w", p.Name, err), h.reread())
+			err = &Refusal{ReasonHeld, fmt.Sprintf("/dev/%s is open in another program", nodeName(p.Name)),
+				"close what looks at it, and try again"}
+		default:
+			err = fmt.Errorf("cannot drop the partition %s from the kernel: %w", p.Name, err)
 		}
+		for _, d := range dropped {
+			if addErr := h.partition(unix.BLKPG_ADD_PARTITION, d); addErr != nil {
+				err = errors.Join(err, fmt.Errorf("cannot give the partition %s back to the kernel: %w", d.name, addErr))
+			}
+		}
+		return err
 	}
 	return nil
 }
 
-// deletePartition is the ioctl BLKPG with BLKPG_DEL_PARTITION (linux/blkpg.h).
-func (h *Handle) deletePartition(number int) error {
-	partition := unix.BlkpgPartition{Pno: int32(number)}
-	arg := unix.BlkpgIoctlArg{
-		Op: unix.BLKPG_DEL_PARTITION, Datalen: int32(unsafe.Sizeof(partition)), Data: (*byte)(unsafe.Pointer(&partition)),
-	}
+// partition is the ioctl BLKPG, which adds and deletes partitions (linux/blkpg.h).
+func (h *Handle) partition(operation int32, p extent) error {
+	partition := unix.BlkpgPartition{Start: p.Offset, Length: p.Length, Pno: int32(p.number)}
+	arg := unix.BlkpgIoctlArg{Op: operation, Datalen: int32(unsafe.Sizeof(partition)), Data: (*byte)(unsafe.Pointer(&partition))}
 	return ioctl(h.fd(), unix.BLKPG, unsafe.Pointer(&arg))
 }
 
