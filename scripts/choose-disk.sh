@@ -134,7 +134,7 @@ fitting() {
 
 # choose RULE...: gives disks to the rules of these kinds.
 choose() {
-    local i j text group names
+    local i j text found group names
     for i in "${!ids[@]}"; do
         case " $* " in *" ${rules[i]} "*) ;; *) continue ;; esac
         [ -z "${chosen[i]}" ] || continue
@@ -146,8 +146,10 @@ choose() {
                 ;;
             esac
         done
+        # A live system may have no /dev/fd, which <(…) takes.
+        found=$(fitting "${rules[i]}" "${values[i]}" ${#group[@]})
+        read -r -d '' -a names <<<"$found" || true
         text=$(means "${rules[i]}" "${values[i]}" ${#group[@]})
-        mapfile -t names < <(fitting "${rules[i]}" "${values[i]}" ${#group[@]})
         [ ${#names[@]} -gt 0 ] || stop "$text is not here"
         [ ${#names[@]} -ge ${#group[@]} ] || stop "$text are not here; there is ${names[*]/#//dev/} alone"
         [ ${#names[@]} -eq ${#group[@]} ] || stop "$text could be any of ${#names[@]}: ${names[*]/#//dev/}"
