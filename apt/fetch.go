@@ -171,14 +171,39 @@ func (f *fetcher) ring(ctx context.Context, s *Source) (*keys.Keyring, error) {
 	block := s.Key
 	if block == nil {
 		var err error
-		if block, err = f.document(ctx, s.KeyURL, maxKey); err != nil {
-			return nil, &Error{
-				Summary: fmt.Sprintf("cannot get the key of the %s repository", s.Name), Err: err,
-				Advice: "check the network and the proxy, or give the key in gpustrap.yaml: sources." + s.Name + ".key",
-			}
+		if block, err = f.keyBlock(ctx, s); err != nil {
+			return nil, err
 		}
 	}
 	return s.ring(block)
+}
+
+// FetchKey returns the source's public keys as its owner publishes them, checked
+// against the pinned fingerprints; nil for a source whose keys every machine has,
+// as Ubuntu's. The errors are those of Fetch.
+func FetchKey(ctx context.Context, s Source, o Options) ([]byte, error) {
+	if s.Keyring != nil || s.Key != nil {
+		return s.Key, nil
+	}
+	f := &fetcher{Options: o.withDefaults()}
+	block, err := f.keyBlock(ctx, &s)
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.ring(block)
+	return block, err
+}
+
+// keyBlock brings the keys from where their owner publishes them.
+func (f *fetcher) keyBlock(ctx context.Context, s *Source) ([]byte, error) {
+	block, err := f.document(ctx, s.KeyURL, maxKey)
+	if err != nil {
+		return nil, &Error{
+			Summary: fmt.Sprintf("cannot get the key of the %s repository", s.Name), Err: err,
+			Advice: "check the network and the proxy, or give the key in gpustrap.yaml: sources." + s.Name + ".key",
+		}
+	}
+	return block, nil
 }
 
 // Sizes that are taken at most, in bytes. Debian's largest Release file has 170 KB,

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -80,6 +82,19 @@ const lockFormat = 1
 func (p *LockedPackage) Name() string    { n, _, _ := splitKey(p.Key); return n }
 func (p *LockedPackage) Version() string { _, v, _ := splitKey(p.Key); return v }
 func (p *LockedPackage) Arch() string    { _, _, a := splitKey(p.Key); return a }
+
+// File is the name that the package has where it comes from.
+func (p *LockedPackage) File() string {
+	name, err := url.PathUnescape(path.Base(p.URL))
+	if err != nil || strings.ContainsRune(name, '/') {
+		return path.Base(p.URL)
+	}
+	return name
+}
+
+// escapePath writes a path as part of an address. Epochs stand in the names of
+// files as %3a, whose percent sign is part of the name.
+func escapePath(name string) string { return (&url.URL{Path: name}).EscapedPath() }
 
 func splitKey(key string) (name, version, arch string) {
 	name, rest, _ := strings.Cut(key, "=")
@@ -198,7 +213,7 @@ func lockSuite(s *Suite) LockedSuite {
 func lockPackage(p *Package, needs []string) (*LockedPackage, error) {
 	name, version := p.SourcePackage()
 	l := &LockedPackage{
-		Key: keyOf(p), Suite: p.Source.String(), URL: p.Source.Source.base() + "/" + p.Filename(),
+		Key: keyOf(p), Suite: p.Source.String(), URL: p.Source.Source.base() + "/" + escapePath(p.Filename()),
 		Size: p.Size(), InstalledSize: p.InstalledSize(), Built: name + "=" + version, Needs: needs,
 		SHA256: strings.ToLower(p.Field("SHA256")),
 	}
@@ -294,6 +309,26 @@ func (l *Lock) Snapshot() string {
 		}
 	}
 	return ""
+}
+
+// Part returns the lock of some of its classes alone.
+func (l *Lock) Part(classes ...string) *Lock {
+	out := &Lock{Format: l.Format, Suites: l.Suites}
+	wanted := map[string]bool{}
+	for _, c := range l.Classes {
+		if slices.Contains(classes, c.Name) {
+			out.Classes = append(out.Classes, c)
+			for _, key := range c.Packages {
+				wanted[key] = true
+			}
+		}
+	}
+	for _, p := range l.Packages {
+		if wanted[p.Key] {
+			out.Packages = append(out.Packages, p)
+		}
+	}
+	return out
 }
 
 // Class returns a class of the lock, or nil.

@@ -90,7 +90,7 @@ func (l *Lock) date() time.Time {
 // own.
 func (t *tree) place(p *LockedPackage) string {
 	source, _, _ := strings.Cut(p.Suite, " ")
-	base := path.Base(p.URL)
+	base := p.File()
 	if !strings.HasSuffix(base, ".deb") {
 		_, version, _ := strings.Cut(p.Version(), ":")
 		base = p.Name() + "_" + cmp.Or(version, p.Version()) + "_" + p.Arch() + ".deb"

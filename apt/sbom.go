@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"path"
 	"regexp"
 	"strings"
 	"time"
@@ -116,7 +115,7 @@ func (l *Lock) SBOM(class, distro, version string, date time.Time) ([]byte, erro
 
 func (p *LockedPackage) spdx(id, distro string) spdxPackage {
 	out := spdxPackage{
-		ID: id, Name: p.Name(), Version: p.Version(), FileName: path.Base(p.URL), Download: p.URL,
+		ID: id, Name: p.Name(), Version: p.Version(), FileName: p.File(), Download: p.URL,
 		SourceInfo: "built from the source package " + strings.Replace(p.Built, "=", " ", 1) + "; from " + p.Suite,
 		// What a package is licensed under stands in its copyright file, in words.
 		LicenseConcluded: noAssertion, LicenseDeclared: noAssertion, Copyright: noAssertion, Purpose: "INSTALL",

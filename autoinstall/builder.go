@@ -70,6 +70,7 @@ func (b *builder) steps() []string {
 		}
 	}
 	installs := b.in.Stack != nil || m.Docker != nil || m.Toolkit != nil || len(b.packages()) > 0
+	add(stepOffline, installs && b.in.Offline != nil)
 	add(stepSurroundings, b.hasSurroundings())
 	add(stepRepositories, installs || len(b.repos) > 0)
 	add(stepDriver, b.in.Stack != nil)
@@ -123,6 +124,9 @@ func (b *builder) dataFiles(steps []string) []file {
 			files = append(files, file{dataFolder + "/preferences", "0644", pins})
 		}
 	}
+	if slices.Contains(steps, stepOffline) {
+		files = append(files, file{dataFolder + "/keys/offline.asc", "0644", string(b.in.Offline.Key)})
+	}
 	if slices.Contains(steps, stepUnlock) {
 		files = append(files, file{dataFolder + "/versions", "0644", strings.Join(b.in.Locked.Versions, "\n") + "\n"})
 	}
@@ -160,6 +164,11 @@ func (b *builder) environment(steps []string) string {
 	set("UBUNTU_ARCH", m.Arch)
 	setList("STEPS", steps)
 	setList("PACKAGES", b.packages())
+
+	if b.in.Offline != nil {
+		set("OFFLINE", string(m.Offline))
+		set("OFFLINE_SUITE", b.in.Offline.Suite)
+	}
 
 	var branch, kernel string
 	var packages, components, services, modules, hold, pci []string

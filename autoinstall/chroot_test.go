@@ -29,6 +29,8 @@ type target struct {
 	t    *testing.T
 	base string
 	dir  string
+
+	before []string // words before each command, such as those of unshare
 }
 
 func newTarget(t *testing.T, release string) *target {
@@ -77,7 +79,9 @@ func (tg *target) write(path, content string) {
 
 // enter runs a command with the system at $TARGET_MOUNT_POINT.
 func (tg *target) enter(command ...string) (string, error) {
-	cmd := exec.Command("testdata/chroot/enter", append([]string{tg.base, tg.dir}, command...)...)
+	words := append(slices.Clone(tg.before), "testdata/chroot/enter", tg.base, tg.dir)
+	words = append(words, command...)
+	cmd := exec.Command(words[0], words[1:]...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -21,6 +21,7 @@ const (
 const (
 	stepAccounts     = "accounts"
 	stepSurroundings = "surroundings"
+	stepOffline      = "offline"
 	stepRepositories = "repositories"
 	stepDriver       = "driver"
 	stepDocker       = "docker"
@@ -51,6 +52,7 @@ const (
 var filesOf = map[string][]string{
 	stepAccounts:     {"accounts.sh"},
 	stepSurroundings: {"surroundings.sh"},
+	stepOffline:      {"offline.sh"},
 	stepRepositories: {"repositories.sh"},
 	stepDriver:       {"driver.sh", "choose-stack.sh"},
 	stepDocker:       {"docker.sh"},

@@ -26,7 +26,9 @@ func (b *builder) document() *Document {
 	if m.Keyboard.Layout != "" {
 		doc.Keyboard = &Keyboard{Layout: m.Keyboard.Layout, Variant: m.Keyboard.Variant, Toggle: m.Keyboard.Toggle}
 	}
-	if b.in.Stack != nil && b.in.Stack.Kernel.Meta != "" {
+	// Without a network the installer has the medium's kernel alone; driver.sh then
+	// brings the one that is wanted.
+	if b.in.Stack != nil && b.in.Stack.Kernel.Meta != "" && b.in.Offline == nil {
 		doc.Kernel = &Kernel{Package: b.in.Stack.Kernel.Meta}
 	}
 	if m.Ubuntu >= "24.04" {
@@ -99,7 +101,11 @@ func (b *builder) apt() *APT {
 	m := &b.in.Machine
 	no := false
 	out := &APT{Geoip: &no, Conf: b.aptConf()}
-	if m.Ubuntu >= "24.04" && len(b.steps()) > 0 {
+	switch {
+	case m.Ubuntu < "24.04" || len(b.steps()) == 0:
+	case b.in.Offline != nil:
+		out.Fallback = "offline-install"
+	default:
 		out.Fallback = "abort"
 	}
 	source := m.Sources.Ubuntu
@@ -170,6 +176,12 @@ func (b *builder) commands(doc *Document) {
 			b.shared = append(b.shared, command)
 		}
 	}
+	if b.in.Offline != nil {
+		doc.LateCommands = append(doc.LateCommands, Command{Shell: showMedium})
+	}
 	run(&doc.LateCommands, "curtin", "in-target", "--", "bash", scriptFolder+"/install.sh", "--installer")
 	b.shared = append(b.shared, doc.LateCommands[len(doc.LateCommands)-1].Shell)
+	if b.in.Offline != nil {
+		doc.LateCommands = append(doc.LateCommands, Command{Shell: hideMedium})
+	}
 }

@@ -20,6 +20,7 @@ type Input struct {
 	Stack   *gpu.Stack // nil: no driver is installed
 	Stacks  []byte     // with an automatic Stack: gpu's table, by which the machine chooses
 	Locked  *Locked    // nil: the newest versions that the repositories have
+	Offline *Offline   // the repository on the medium; nil: packages come from the network
 	Report  string     // URL that the installer posts its events to; empty: none
 }
 
@@ -27,6 +28,13 @@ type Input struct {
 type Locked struct {
 	Versions []string // NAME=VERSION of all packages that it may bring in, sorted
 	Snapshot string   // URL of Ubuntu's archive at the time of the lock; empty: as it is
+}
+
+// Offline is the signed repository on an installation medium: a suite of it, and the
+// key that signs it, armored. It needs Locked.
+type Offline struct {
+	Suite string
+	Key   []byte
 }
 
 // Seed is the files of a NoCloud data source. There is no network-config: the

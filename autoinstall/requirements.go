@@ -70,7 +70,7 @@ func (r *Renderer) Requirements(in Input) (Requirements, report.Report) {
 	if m.Toolkit != nil {
 		add(m.Toolkit.Version, toolkitNames...)
 	}
-	add("", m.Packages...)
+	add("", b.packages()...)
 	add("", keyNames...)
 	if m.Sources.Ubuntu.URL == "" {
 		out.Repositories = append(out.Repositories, Repository{Name: "ubuntu", Fingerprint: keys.UbuntuArchiveFingerprint})

@@ -91,7 +91,7 @@ func TestLocked(t *testing.T) {
 			t.Errorf("no %q", want)
 		}
 	}
-	if free := string(mustRender(t, workstation("24.04")).UserData); strings.Contains(free, "unlock.sh") || strings.Contains(free, "etc/gpustrap/versions\"") {
+	if free := string(mustRender(t, workstation("24.04")).UserData); strings.Contains(free, "lib/gpustrap/unlock.sh\"") || strings.Contains(free, "etc/gpustrap/versions\"") {
 		t.Error("a render without a lock has parts of one")
 	}
 }

@@ -137,6 +137,8 @@ func settingsFields(gpuModels []string) []field[settings] {
 		key("boot", func(s *settings) **bootKeys { return &s.boot }, bootForm(), "Boot menu of the installation medium.", ""),
 		key("after", func(s *settings) *text { return &s.after }, enumOf("what a machine can do after the installation", "poweroff", "reboot"),
 			"What the machine does when the installation is over.", "`poweroff`"),
+		key("offline", func(s *settings) *text { return &s.offline }, enumOf("a way to install without a network", "off", "only", "fallback"),
+			"Where packages come from during the installation: `only` from the signed repository on the installation medium, and the network is never tried; `fallback` from there, and from the network where the medium has no such repository or apt refuses it. Both need a lock, and `remaster` puts the repository on the medium.", "`off`: from the network"),
 		key("autoinstall", func(s *settings) *value[*yaml.Node] { return &s.autoinstall }, rawForm{},
 			"Sections of Ubuntu's autoinstall reference, for what no other key says. They are merged last, and checked like the rest. "+
 				"A fragment that undoes a guard, such as one with `storage`, needs `unsafe: true` among them.", "none"),

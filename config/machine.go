@@ -56,6 +56,8 @@ type Machine struct {
 	Boot  Boot
 	After After // what the machine does when the installation is over
 
+	Offline Offline // where packages come from during the installation
+
 	// Autoinstall is the person's raw autoinstall fragment, a mapping node, or
 	// nil. It is merged last and checked like the rest.
 	Autoinstall *yaml.Node
@@ -336,4 +338,14 @@ type After string
 const (
 	AfterPoweroff After = "poweroff"
 	AfterReboot   After = "reboot"
+)
+
+// Offline says whether the installation goes without the network.
+type Offline string
+
+// The values of Offline.
+const (
+	OfflineOff      Offline = "off"
+	OfflineOnly     Offline = "only"     // packages come from the installation medium, and the network is not tried
+	OfflineFallback Offline = "fallback" // from the medium, and from the network where that cannot be
 )

@@ -69,6 +69,7 @@ func mergeSettings(base, over settings) settings {
 		firstBoot:    latestList(base.firstBoot, over.firstBoot),
 		boot:         mergeSection(base.boot, over.boot, mergeBoot),
 		after:        latest(base.after, over.after),
+		offline:      latest(base.offline, over.offline),
 		autoinstall:  mergeAutoinstall(base.autoinstall, over.autoinstall),
 	}
 }

@@ -48,6 +48,7 @@ func (r *resolver) machine(m *machineKeys, path string) Machine {
 		Packages:    valuesOf(s.packages),
 		Sources:     sourcesOf(s.sources),
 		After:       After(otherwise(s.after, string(AfterPoweroff))),
+		Offline:     Offline(otherwise(s.offline, string(OfflineOff))),
 		Autoinstall: s.autoinstall.v,
 		origin:      &origin{file: r.file, keys: m},
 	}

@@ -119,7 +119,7 @@ type settings struct {
 	lateCommands           list[text]
 	firstBoot              list[text]
 	boot                   *bootKeys
-	after                  text
+	after, offline         text
 	autoinstall            value[*yaml.Node]
 }
 

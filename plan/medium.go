@@ -48,6 +48,15 @@ func Overlay(m *Machine, seed autoinstall.Seed) (iso.Overlay, error) {
 	return iso.Overlay{Files: files, Menu: Menu(m)}, err
 }
 
+// AddRepository puts an offline repository on the medium.
+func AddRepository(o *iso.Overlay, repository fs.FS) {
+	files := o.Files
+	if files == nil {
+		files = fstest.MapFS{}
+	}
+	o.Files = within{files, RepositoryFolder, repository}
+}
+
 // Menu returns the boot menu of the machine's medium.
 func Menu(m *Machine) *grubcfg.Menu {
 	menu := &grubcfg.Menu{

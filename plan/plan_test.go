@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/iso"
 	"github.com/gpustrap/gpustrap/iso/grubcfg"
 	"github.com/gpustrap/gpustrap/plan"
@@ -63,6 +64,13 @@ func TestExamples(t *testing.T) {
 			for i := range project.Machines {
 				m := &project.Machines[i]
 				seed, rep := project.Render(m)
+				if m.Offline != config.OfflineOff {
+					// Without a lock there is nothing that it could install.
+					if err := rep.Err(); err == nil || !strings.Contains(err.Error(), "no lock of its packages") {
+						t.Errorf("%s: %v", m.Name, err)
+					}
+					continue
+				}
 				if err := rep.Err(); err != nil || !strings.HasPrefix(string(seed.UserData), "#cloud-config\n") {
 					t.Errorf("%s: autoinstall: %v", m.Name, err)
 				}

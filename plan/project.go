@@ -38,6 +38,7 @@ type Machine struct {
 	stacks  []byte
 	choices [][]string
 	locked  *autoinstall.Locked
+	offline *autoinstall.Offline
 }
 
 // Load decodes, validates and resolves a configuration. Name is the file's name
@@ -140,6 +141,10 @@ func (p *Project) names() string {
 
 // Render returns the machine's NoCloud seed.
 func (p *Project) Render(m *Machine) (autoinstall.Seed, report.Report) {
+	rep := p.lacksOffline(m, report.Error)
+	if rep.HasErrors() {
+		return autoinstall.Seed{}, rep
+	}
 	return p.renderer.Render(m.input())
 }
 
@@ -152,6 +157,7 @@ func (p *Project) Validate() report.Report {
 	for i := range p.Machines {
 		group.Go(func() error {
 			found[i] = p.renderer.Validate(p.Machines[i].input())
+			found[i].Merge(p.lacksOffline(&p.Machines[i], report.Warning))
 			return nil
 		})
 	}
@@ -166,15 +172,21 @@ func (p *Project) Validate() report.Report {
 // RenderCloudInit returns a plain cloud-config that turns a cloud image or a VM
 // into the machine.
 func (p *Project) RenderCloudInit(m *Machine) ([]byte, report.Report) {
-	return p.renderer.RenderCloudInit(m.input())
+	in, rep := m.online("cloud-init")
+	data, found := p.renderer.RenderCloudInit(in)
+	rep.Merge(found)
+	return data, rep
 }
 
 // RenderScript returns one bash script that does the same to a machine that
 // already runs Ubuntu Server.
 func (p *Project) RenderScript(m *Machine) ([]byte, report.Report) {
-	return p.renderer.RenderScript(m.input())
+	in, rep := m.online("script")
+	data, found := p.renderer.RenderScript(in)
+	rep.Merge(found)
+	return data, rep
 }
 
 func (m *Machine) input() autoinstall.Input {
-	return autoinstall.Input{Machine: m.Machine, Stack: m.Stack, Stacks: m.stacks, Locked: m.locked}
+	return autoinstall.Input{Machine: m.Machine, Stack: m.Stack, Stacks: m.stacks, Locked: m.locked, Offline: m.offline}
 }

@@ -27,6 +27,10 @@ need_tools() {
 
 fetch_key() {
     local name=$1 key=$2
+    if from_medium && [ -e "$repository/keys/$OFFLINE_SUITE/$name.asc" ]; then
+        cp "$repository/keys/$OFFLINE_SUITE/$name.asc" "$work/key"
+        return
+    fi
     case $key in
     https://*)
         last_command="curl $key"
@@ -139,6 +143,7 @@ forget_installer_key() {
 # one's trouble is not taken for its own.
 refresh() {
     local name=$1 url=$2 file=$3
+    ! from_medium || return 0
     step "read the $name repository's index"
     apt_get update -o "Dir::Etc::SourceList=$file" -o Dir::Etc::SourceParts=- \
         -o APT::Get::List-Cleanup=0 -o APT::Update::Error-Mode=any
@@ -185,7 +190,7 @@ add_component() {
 need_components() {
     local have missing=() component file uri
     words "$GPU_COMPONENTS"
-    [ ${#list[@]} -gt 0 ] || return 0
+    if [ ${#list[@]} = 0 ] || from_medium; then return; fi
     # A site's own archive has been set up with all of them, whatever it calls itself.
     ! grep -q '^ubuntu ' "$GPUSTRAP_ETC/repositories" || return 0
     have=$(apt-get indextargets --format '$(ORIGIN) $(COMPONENT)' 'Created-By: Packages' | sort -u)

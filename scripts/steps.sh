@@ -32,6 +32,12 @@ if [ -f "$GPUSTRAP_ETC/proxy.env" ]; then
     set +a
 fi
 
+# Where the installation medium's repository is, and what apt knows of it. apt is
+# led to it alone from offline.sh to unlock.sh.
+repository=/var/lib/gpustrap/medium
+offline_lists=/var/lib/gpustrap/lists
+[ ! -e "$GPUSTRAP_ETC/apt-offline.conf" ] || export APT_CONFIG="$GPUSTRAP_ETC/apt-offline.conf"
+
 # Steps go to descriptor 8, everything else to the log. A script that another
 # one started finds both open.
 if [ -z "${GPUSTRAP_STEPS_OPEN:-}" ]; then
@@ -62,6 +68,9 @@ step() {
 }
 
 dry_run() { [ "$GPUSTRAP_DRY_RUN" = 1 ]; }
+
+# from_medium: whether packages come from the installation medium.
+from_medium() { [ -n "${APT_CONFIG:-}" ]; }
 
 in_installer() { [ "$GPUSTRAP_HOME" = installer ]; }
 

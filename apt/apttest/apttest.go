@@ -119,7 +119,8 @@ func ubuntuMultiverse(v Vintage) []Package {
 	}
 }
 
-func dockerPackages(release string) []Package {
+// Docker is the packages of Docker's repository, in two versions.
+func Docker(release string) []Package {
 	suffix := "-1~ubuntu." + release + "~" + codenames[release]
 	engine := func(version string) []Package {
 		return []Package{
@@ -215,7 +216,7 @@ func New(t testing.TB, release string) *Archive {
 	a.URL = server.URL
 
 	a.PublishUbuntu(t, Current)
-	a.publish(t, "docker", codenames[release], map[string][]Package{"stable": dockerPackages(release)})
+	a.Publish(t, "docker", codenames[release], map[string][]Package{"stable": Docker(release)})
 	a.publishFlat(t, "toolkit", toolkitPackages())
 	return a
 }
@@ -224,7 +225,7 @@ func New(t testing.TB, release string) *Archive {
 func (a *Archive) PublishUbuntu(t testing.TB, v Vintage) {
 	t.Helper()
 	for _, pocket := range []string{"", "-updates", "-security"} {
-		a.publish(t, "ubuntu", codenames[a.release]+pocket, map[string][]Package{
+		a.Publish(t, "ubuntu", codenames[a.release]+pocket, map[string][]Package{
 			"main": ubuntuMain(v), "restricted": ubuntuRestricted(v), "universe": nil, "multiverse": ubuntuMultiverse(v),
 		})
 	}
@@ -233,7 +234,7 @@ func (a *Archive) PublishUbuntu(t testing.TB, v Vintage) {
 // PublishDocker replaces the packages of Docker's repository.
 func (a *Archive) PublishDocker(t testing.TB, packages []Package) {
 	t.Helper()
-	a.publish(t, "docker", codenames[a.release], map[string][]Package{"stable": packages})
+	a.Publish(t, "docker", codenames[a.release], map[string][]Package{"stable": packages})
 }
 
 // PublishToolkit adds packages to the toolkit's repository.
@@ -317,7 +318,8 @@ func (a *Archive) take(t testing.TB, pool, deb string) string {
 	return string(control) + fmt.Sprintf("Filename: %s\nSize: %d\nSHA256: %x\n\n", name, len(data), sha256.Sum256(data))
 }
 
-func (a *Archive) publish(t testing.TB, name, suite string, components map[string][]Package) {
+// Publish writes a suite of a repository and signs it.
+func (a *Archive) Publish(t testing.TB, name, suite string, components map[string][]Package) {
 	t.Helper()
 	dist := filepath.Join(a.Root, name, "dists", suite)
 	release := fmt.Sprintf("Origin: Ubuntu\nLabel: %s\nSuite: %s\nCodename: %s\nDate: %s\nArchitectures: amd64\nComponents:",

@@ -20,7 +20,7 @@ import (
 
 // ignored is what a repository with a gpustrap.yaml should not track: secrets,
 // renders and images hold password hashes and keys.
-var ignored = []string{"/secrets/", "/seeds/", "*.iso", "*.img"}
+var ignored = []string{"/secrets/", "/seeds/", "*.key", "*.iso", "*.img"}
 
 func newInit(w *world) *cobra.Command {
 	var v config.StarterValues

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gpustrap/gpustrap/apt"
+	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/plan"
 )
 
@@ -294,7 +296,8 @@ func aptOptions(w *world) (apt.Options, error) {
 // the medium.
 func warnUnkept(w *world, project *plan.Project) {
 	lock := project.Lock()
-	if lock == nil || lock.Snapshot() != "" {
+	online := func(m plan.Machine) bool { return m.Class != "" && m.Offline == config.OfflineOff }
+	if lock == nil || lock.Snapshot() != "" || !slices.ContainsFunc(project.Machines, online) {
 		return
 	}
 	w.say("warning: the locked versions are in the archive only until it drops them; \"gpustrap lock --update --snapshot now\" or an offline repository keeps them")

@@ -35,7 +35,11 @@ func TestScripts(t *testing.T) {
 		"MEDIUM":           isotest.Medium{}.Make(t),
 		"MEDIUM_ARM64":     isotest.Medium{Layout: isotest.ARM64}.Make(t),
 		"MEDIUM_ISOHYBRID": isotest.Medium{Layout: isotest.Isohybrid}.Make(t),
-		"MEDIUM_MANIFEST":  isotest.Medium{Files: map[string]string{"casper/filesystem.manifest": manifest}}.Make(t),
+		"MEDIUM_OTHER": isotest.Medium{Files: map[string]string{
+			"casper/filesystem.manifest": manifest,
+			".disk/info":                 "Ubuntu-Server 24.04.3 LTS \"Noble Numbat\" - Release amd64 (20250805.1)\n",
+		}}.Make(t),
+		"MEDIUM_MANIFEST": isotest.Medium{Files: map[string]string{"casper/filesystem.manifest": manifest}}.Make(t),
 	}
 	archive := apttest.New(t, "24.04")
 	testscript.Run(t, testscript.Params{

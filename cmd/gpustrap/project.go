@@ -52,7 +52,11 @@ func readProject(cmd *cobra.Command) (*plan.Project, report.Report, []byte, erro
 	if rep.Merge(found); found.HasErrors() {
 		return nil, rep, data, nil
 	}
-	return project, rep, data, nil
+	key, err := readSigningKey(keyName(cmd))
+	if err == nil {
+		err = useSigningKey(project, key)
+	}
+	return project, rep, data, err
 }
 
 // readUnlocked is the same without the lock.

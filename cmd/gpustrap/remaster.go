@@ -13,12 +13,17 @@ import (
 
 func newRemaster(w *world) *cobra.Command {
 	var source, out string
+	var offline bool
 	cmd := &cobra.Command{
 		Use:   "remaster --iso ISO -o IMAGE [MACHINE]",
 		Short: "Put a machine's seed and boot menu on a stock live-server ISO",
 		Long: `Lays the machine's NoCloud seed and boot menu over a stock Ubuntu live-server
 ISO. Every other byte stays as published and where it was; "gpustrap restore"
 gives the original back, and "gpustrap inspect" lists what differs.
+
+With --offline, or where the configuration says offline:, the medium also gets
+the packages of the lock as a signed repository, and the installation takes them
+from there; see "gpustrap bundle".
 
 --iso takes a file, or a release such as 24.04, which is fetched and verified.
 An image that gpustrap made before is a fine base too: its old overlay is
@@ -38,6 +43,9 @@ replaced.`,
 			if err != nil {
 				return err
 			}
+			if offline {
+				project.InstallOffline()
+			}
 			m, err := project.One(args)
 			if err != nil {
 				return usageError{err}
@@ -45,6 +53,7 @@ replaced.`,
 			return remaster(cmd.Context(), w, cmd, project, m, source, out)
 		},
 	}
+	cmd.Flags().BoolVar(&offline, "offline", false, "put the locked packages on the medium, and install from it")
 	cmd.Flags().StringVar(&source, "iso", "", "stock ISO: a `file`, or a release to fetch")
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`image` to write; - is standard output")
 	return cmd
@@ -75,6 +84,9 @@ func layoutFor(w *world, cmd *cobra.Command, project *plan.Project, m *plan.Mach
 	if err := plan.CheckMedium(m, base.Description()); err != nil {
 		return nil, withHint(err, "name another ISO, or set ubuntu: and arch: in %s", configName(cmd))
 	}
+	if err := prepareOffline(w, cmd, project, m); err != nil {
+		return nil, err
+	}
 	seed, rep := project.Render(m)
 	seed, err := rendered(w, cmd, seed, rep)
 	if err != nil {
@@ -82,6 +94,9 @@ func layoutFor(w *world, cmd *cobra.Command, project *plan.Project, m *plan.Mach
 	}
 	overlay, err := plan.Overlay(m, seed)
 	if err != nil {
+		return nil, err
+	}
+	if err := addRepository(w, cmd, project, []*plan.Machine{m}, base, &overlay); err != nil {
 		return nil, err
 	}
 	overlay.ModTime, err = sourceDate(w)

@@ -71,6 +71,9 @@ nothing else on it is touched.`,
 
 // seedImage makes the machine's NoCloud seed into a cidata image.
 func seedImage(w *world, cmd *cobra.Command, project *plan.Project, m *plan.Machine) ([]byte, error) {
+	if err := prepareOffline(w, cmd, project, m); err != nil {
+		return nil, err
+	}
 	seed, rep := project.Render(m)
 	seed, err := rendered(w, cmd, seed, rep)
 	if err != nil {

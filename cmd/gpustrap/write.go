@@ -227,6 +227,9 @@ func planDeviceSource(cmd *cobra.Command, w *world, project *plan.Project, m *pl
 			return nil, err
 		}
 		overlay := plan.CIDataOverlay(m)
+		if err = addRepository(w, cmd, project, []*plan.Machine{m}, base, &overlay); err != nil {
+			return nil, err
+		}
 		if overlay.ModTime, err = sourceDate(w); err != nil {
 			return nil, err
 		}
