@@ -23,5 +23,8 @@ for package in "${packages[@]}"; do
 	"$go" test -timeout 60m -run 'Any|Random|Propert|Pure|Associative|Brute|Unfit|Refuse' "$package" -args -rapid.checks=2000 || exit 1
 done
 
+printf '\n== what apt would install, 500 packages chosen by a fixed seed\n'
+GPUSTRAP_SOAK=500 "$go" test -timeout 60m -run '^TestAgreement$' ./apt
+
 printf '\n== kill -9 in the middle of writing a device, 50 times\n'
 GPUSTRAP_KILLS=50 "$go" test -v -timeout 60m -run '^TestKilled$' ./e2e/usb
