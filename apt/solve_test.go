@@ -366,7 +366,7 @@ func TestSolverAgainstBruteForce(t *testing.T) {
 		}
 	})
 	t.Logf("%d solved, %d without a solution, %d that apt's way misses", found, none, missed)
-	if missed*20 > found {
+	if missed > 2 && missed*20 > found { // of a handful, one or two say nothing
 		t.Errorf("%d of %d solvable cases were missed", missed, missed+found)
 	}
 }
