@@ -18,9 +18,18 @@ type Menu struct {
 	KernelArgs []string
 	// Title is the text of the default entry: what will happen.
 	Title string
+	// Choices are further entries, which only a person at the menu starts.
+	Choices []Choice
 	// Timeout is how long the menu counts down, in seconds. A key stops it.
 	// 0 boots at once, -1 waits for a person.
 	Timeout int
+}
+
+// Choice is an entry that starts what the default one does, with more said to
+// the kernel.
+type Choice struct {
+	Title      string
+	KernelArgs []string // after those of the Menu
 }
 
 const (
@@ -58,7 +67,8 @@ var localDisk = []string{
 // Edit returns the menu with, for every entry that starts the installer, an
 // automated variant of it before the untouched one: the same commands with
 // Menu.KernelArgs. The first of them has Menu.Title and is the default; the
-// others say in brackets what differs. The menu is shown and counts down. Where
+// others say in brackets what differs. Menu.Choices follow, as variants of the
+// first. The menu is shown and counts down. Where
 // the medium is started by a BIOS and the menu has no entry for the local disk,
 // one is added.
 //
@@ -107,22 +117,37 @@ func Quote(text string) string {
 
 // validate refuses what GRUB cannot carry unchanged.
 func (m Menu) validate() error {
+	titles, args := []string{m.Title}, m.KernelArgs
+	for _, c := range m.Choices {
+		titles, args = append(titles, c.Title), slices.Concat(args, c.KernelArgs)
+	}
+	for _, title := range titles {
+		if err := validateTitle(title); err != nil {
+			return err
+		}
+	}
 	switch {
-	case m.Title == "":
-		return &MenuError{"the title", m.Title, "it is empty"}
-	case strings.HasPrefix(m.Title, "-"):
-		return &MenuError{"the title", m.Title, "GRUB takes a text that begins with - for an option"}
-	case !isLine(m.Title):
-		return &MenuError{"the title", m.Title, "it must be one line of UTF-8 without control characters"}
 	case m.Timeout < -1:
 		return &MenuError{"the timeout", strconv.Itoa(m.Timeout), "write the seconds, 0 to boot at once, or -1 to wait"}
 	case len(m.KernelArgs) == 0:
 		return &MenuError{"the list of kernel arguments", "", "it is empty, so the entry would install nothing by itself"}
 	}
-	for _, a := range m.KernelArgs {
+	for _, a := range args {
 		if err := validateArg(a); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func validateTitle(title string) error {
+	switch {
+	case title == "":
+		return &MenuError{"the title", title, "it is empty"}
+	case strings.HasPrefix(title, "-"):
+		return &MenuError{"the title", title, "GRUB takes a text that begins with - for an option"}
+	case !isLine(title):
+		return &MenuError{"the title", title, "it must be one line of UTF-8 without control characters"}
 	}
 	return nil
 }
@@ -230,7 +255,13 @@ func (e *editor) addVariants(g group) {
 		} else {
 			title += " (" + m.difference() + ")"
 		}
-		b.WriteString(e.variant(m, id, title) + e.eol + indent)
+		b.WriteString(e.variant(m, id, title, nil) + e.eol + indent)
+	}
+	if slices.Equal(g[0].submenu, e.primary) {
+		for _, c := range e.menu.Choices {
+			e.variants++
+			b.WriteString(e.variant(g[0], fmt.Sprintf("%s-%d", entryID, e.variants), c.Title, c.KernelArgs) + e.eol + indent)
+		}
 	}
 	e.insertions = append(e.insertions, insertion{at, b.String()})
 }
@@ -245,8 +276,9 @@ func (m menuEntry) difference() string {
 	return m.header.title.text
 }
 
-// variant returns the text of an entry with the kernel arguments added.
-func (e *editor) variant(m menuEntry, id, title string) string {
+// variant returns the text of an entry with the menu's kernel arguments added,
+// and more behind them.
+func (e *editor) variant(m menuEntry, id, title string, more []string) string {
 	raw := e.script.source.raw
 	var b strings.Builder
 	fmt.Fprintf(&b, "menuentry %s --id %s", Quote(title), id)
@@ -255,8 +287,8 @@ func (e *editor) variant(m menuEntry, id, title string) string {
 		b.Write(raw[w.start:w.end])
 	}
 	b.WriteString(" ")
-	args := make([]string, len(e.menu.KernelArgs))
-	for i, a := range e.menu.KernelArgs {
+	args := slices.Concat(e.menu.KernelArgs, more)
+	for i, a := range args {
 		args[i] = Quote(a)
 	}
 	added := strings.Join(args, " ")
@@ -366,13 +398,18 @@ func check(out []byte, m Menu) error {
 		return fmt.Errorf("the edited boot menu is not readable, so it is not used: %w", err)
 	}
 	found := false
+	for _, c := range m.Choices {
+		i := slices.IndexFunc(entries, func(e Entry) bool { return e.Automated && e.Title == c.Title })
+		if i < 0 || !hasArgs(entries[i], slices.Concat(m.KernelArgs, c.KernelArgs)) {
+			return &RefusedError{0, fmt.Sprintf("the entry %q did not become what it should", c.Title)}
+		}
+	}
 	for _, entry := range entries {
 		if !entry.Automated || !entry.Installer {
 			continue
 		}
 		found = found || entry.ID == entryID && entry.Title == m.Title
-		i := slices.Index(entry.Args, m.KernelArgs[0])
-		if i < 0 || i+len(m.KernelArgs) > len(entry.Args) || !slices.Equal(entry.Args[i:i+len(m.KernelArgs)], m.KernelArgs) {
+		if !hasArgs(entry, m.KernelArgs) {
 			return &RefusedError{entry.Line, fmt.Sprintf("the kernel would see %q", entry.CommandLine)}
 		}
 		if n := len("BOOT_IMAGE=") + len(entry.Kernel) + 1 + len(entry.CommandLine); n > maxCommandLine {
@@ -385,4 +422,10 @@ func check(out []byte, m Menu) error {
 		return &RefusedError{0, "the automated entry did not become the default"}
 	}
 	return nil
+}
+
+// hasArgs reports whether the kernel of an entry sees the arguments, in a row.
+func hasArgs(entry Entry, args []string) bool {
+	i := slices.Index(entry.Args, args[0])
+	return i >= 0 && i+len(args) <= len(entry.Args) && slices.Equal(entry.Args[i:i+len(args)], args)
 }

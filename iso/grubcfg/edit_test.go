@@ -166,6 +166,38 @@ func TestEditedEntries(t *testing.T) {
 	}
 }
 
+// TestChoices: a further entry is the first one with more arguments, in every menu.
+func TestChoices(t *testing.T) {
+	m := menu
+	m.Choices = []grubcfg.Choice{{Title: "Again; it's 'really' so", KernelArgs: []string{"gpustrap.again", "a;b"}}}
+	for name, cfg := range menus(t) {
+		t.Run(name, func(t *testing.T) {
+			out := edit(t, cfg, m)
+			if err := scriptCheck(t, out); err != nil {
+				t.Errorf("grub-script-check: %v", err)
+			}
+			all := entries(t, out)
+			i := slices.IndexFunc(all, func(e grubcfg.Entry) bool { return e.Title == m.Title })
+			j := slices.IndexFunc(all, func(e grubcfg.Entry) bool { return e.Title == m.Choices[0].Title })
+			if i < 0 || j < i {
+				t.Fatalf("entries %d and %d of %+v", i, j, all)
+			}
+			want := slices.Insert(slices.Clone(all[i].Args), slices.Index(all[i].Args, menu.KernelArgs[1])+1, m.Choices[0].KernelArgs...)
+			if diff := cmp.Diff(want, all[j].Args); diff != "" || all[j].Kernel != all[i].Kernel || !all[j].Automated {
+				t.Errorf("%+v\n%s", all[j], diff)
+			}
+			settings, err := grubcfg.ReadSettings(out)
+			if err != nil || !strings.HasSuffix(settings.Default, "gpustrap") {
+				t.Errorf("the default is %q, %v", settings.Default, err)
+			}
+		})
+	}
+	m.Choices[0].Title = "-x"
+	if _, err := grubcfg.Edit([]byte("menuentry a { linux /casper/vmlinuz --- }\n"), m); err == nil {
+		t.Error("a title like an option was taken")
+	}
+}
+
 func TestSettings(t *testing.T) {
 	wantDefault := map[string]string{"submenu-grub.cfg": "install>gpustrap"}
 	for name, cfg := range menus(t) {
