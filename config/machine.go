@@ -56,7 +56,9 @@ type Machine struct {
 	Boot  Boot
 	After After // what the machine does when the installation is over
 
-	Offline Offline // where packages come from during the installation
+	Reinstall bool    // a disk that was installed already is erased too
+	Report    string  // URL that the installer posts its events to; empty: none
+	Offline   Offline // where packages come from during the installation
 
 	// Autoinstall is the person's raw autoinstall fragment, a mapping node, or
 	// nil. It is merged last and checked like the rest.

@@ -71,6 +71,8 @@ func mergeSettings(base, over settings) settings {
 		after:        latest(base.after, over.after),
 		offline:      latest(base.offline, over.offline),
 		autoinstall:  mergeAutoinstall(base.autoinstall, over.autoinstall),
+		reinstall:    latest(base.reinstall, over.reinstall),
+		report:       latest(base.report, over.report),
 	}
 }
 

@@ -48,6 +48,8 @@ func (r *resolver) machine(m *machineKeys, path string) Machine {
 		Packages:    valuesOf(s.packages),
 		Sources:     sourcesOf(s.sources),
 		After:       After(otherwise(s.after, string(AfterPoweroff))),
+		Reinstall:   s.reinstall.v,
+		Report:      s.report.v,
 		Offline:     Offline(otherwise(s.offline, string(OfflineOff))),
 		Autoinstall: s.autoinstall.v,
 		origin:      &origin{file: r.file, keys: m},

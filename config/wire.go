@@ -120,6 +120,8 @@ type settings struct {
 	firstBoot              list[text]
 	boot                   *bootKeys
 	after, offline         text
+	reinstall              value[bool]
+	report                 text
 	autoinstall            value[*yaml.Node]
 }
 
