@@ -43,10 +43,23 @@ const appsFolder = "apps"
 
 // Scripts that run in the installer, not on the machine.
 const (
+	guard      = "guard.sh"
 	chooseDisk = "choose-disk.sh"
 	keepData   = "keep-data.sh"
 	growRoot   = "grow-root.sh"
+	finish     = "finish.sh"
+	failed     = "failed.sh"
+	pick       = "pick-machine.sh"
 )
+
+// The unit that shows who the machine is, and its script.
+const (
+	console     = "console.sh"
+	consoleUnit = "gpustrap-console.service"
+)
+
+// liveScripts names them.
+var liveScripts = []string{guard, chooseDisk, keepData, growRoot, finish, failed, pick}
 
 // filesOf names the files that a step takes.
 var filesOf = map[string][]string{
@@ -80,7 +93,7 @@ type scriptSet map[string]script
 
 func readScripts() (scriptSet, error) {
 	set := scriptSet{}
-	names := []string{"steps.sh", "install.sh", chooseDisk, keepData, growRoot}
+	names := append([]string{"steps.sh", "install.sh", console, consoleUnit}, liveScripts...)
 	for _, files := range filesOf {
 		names = append(names, files...)
 	}
@@ -94,7 +107,7 @@ func readScripts() (scriptSet, error) {
 		}
 		set[name] = script{text: text}
 		command := targetCommand(set.file(name))
-		if name == chooseDisk || name == keepData || name == growRoot {
+		if slices.Contains(liveScripts, name) {
 			command = writeCommand("", file{path.Join(liveFolder, name), "0755", text})
 		}
 		set[name] = script{text, command}

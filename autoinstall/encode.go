@@ -3,6 +3,7 @@ package autoinstall
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -97,64 +98,122 @@ type encoded struct {
 	rest           *Document
 }
 
-// encode writes the document. What is proven is set between the items of the
-// command lists, which come after all other sections; that gives the same bytes
-// as marshalling the whole.
+// commandList is a list of commands on its way into a user-data.
+type commandList struct {
+	name     string
+	commands []Command
+	rest     *[]Command // without the proven ones
+	marshal  *[]Command // without those whose lines are made here
+	items    [][]byte   // of marshal, as they were marshalled
+}
+
+// encode writes the document. What is proven, and what is a plain literal block,
+// is set between the items of the command lists, which come after all other
+// sections; that gives the same bytes as marshalling the whole.
 func (p *provenCommands) encode(doc *Document) (encoded, error) {
-	rest := *doc
-	lists := []struct {
-		name     string
-		commands []Command
-		rest     *[]Command
-		items    [][]byte // of rest, as they were marshalled
-	}{
-		{name: "early-commands", commands: doc.EarlyCommands, rest: &rest.EarlyCommands},
-		{name: "late-commands", commands: doc.LateCommands, rest: &rest.LateCommands},
-		{name: "error-commands", commands: doc.ErrorCommands, rest: &rest.ErrorCommands},
+	rest, few := *doc, *doc
+	lists := []commandList{
+		{name: "early-commands", commands: doc.EarlyCommands, rest: &rest.EarlyCommands, marshal: &few.EarlyCommands},
+		{name: "late-commands", commands: doc.LateCommands, rest: &rest.LateCommands, marshal: &few.LateCommands},
+		{name: "error-commands", commands: doc.ErrorCommands, rest: &rest.ErrorCommands, marshal: &few.ErrorCommands},
 	}
-	size := len(header)
-	proven := map[string][]byte{}
+	size := 0
 	for _, list := range lists {
-		*list.rest = nil
+		*list.rest, *list.marshal = nil, nil
 		for _, c := range list.commands {
 			if item := p.get(c); item != nil {
-				proven[c.Shell] = item
 				size += len(item)
-			} else {
-				*list.rest = append(*list.rest, c)
+				continue
+			}
+			*list.rest = append(*list.rest, c)
+			if !isPlainBlock(c) {
+				*list.marshal = append(*list.marshal, c)
 			}
 		}
 	}
-	data, err := marshal(userData{&rest})
+	data, err := marshal(userData{&few})
 	if err != nil {
 		return encoded{}, err
 	}
 	sections := data
 	for i := len(lists) - 1; i >= 0; i-- {
-		if len(*lists[i].rest) == 0 {
+		if len(*lists[i].marshal) == 0 {
 			continue
 		}
 		before, list, ok := bytes.Cut(sections, []byte("\n  "+lists[i].name+":\n"))
-		if lists[i].items = splitItems(list); !ok || len(lists[i].items) != len(*lists[i].rest) {
+		if lists[i].items = splitItems(list); !ok || len(lists[i].items) != len(*lists[i].marshal) {
 			return encoded{}, fmt.Errorf("cannot find the %s in what was written", lists[i].name)
 		}
 		sections = sections[:len(before)+1]
 	}
-	whole := make([]byte, 0, size+len(data)+64)
+	whole := make([]byte, 0, len(header)+len(data)+size+8<<10)
 	whole = append(append(whole, header...), sections...)
+	varying := bytes.Clone(whole)
 	for _, list := range lists {
-		if len(list.commands) > 0 {
-			whole = append(whole, "  "+list.name+":\n"...)
-		}
-		for _, c := range list.commands {
-			item, ok := proven[c.Shell]
-			if !ok || c.Args != nil {
-				item, list.items = list.items[0], list.items[1:]
-			}
+		whole, varying = p.appendList(list, whole, varying)
+	}
+	return encoded{whole: whole, varying: varying, rest: &rest}, nil
+}
+
+// appendList appends a list of commands to a user-data, and those that are not
+// proven to another.
+func (p *provenCommands) appendList(list commandList, whole, varying []byte) ([]byte, []byte) {
+	if len(list.commands) > 0 {
+		whole = append(whole, "  "+list.name+":\n"...)
+	}
+	if len(*list.rest) > 0 {
+		varying = append(varying, "  "+list.name+":\n"...)
+	}
+	for _, c := range list.commands {
+		if item := p.get(c); item != nil {
 			whole = append(whole, item...)
+			continue
+		}
+		from := len(whole)
+		if isPlainBlock(c) {
+			whole = appendBlock(whole, c.Shell)
+		} else {
+			whole = append(whole, list.items[0]...)
+			list.items = list.items[1:]
+		}
+		varying = append(varying, whole[from:]...)
+	}
+	return whole, varying
+}
+
+// isPlainBlock reports whether a command is several lines that YAML takes as a
+// literal block just as they are: printable ASCII, the first line not indented, no
+// space at a line's end, and one newline at the end of all.
+func isPlainBlock(c Command) bool {
+	text := c.Shell
+	if c.Args != nil || len(text) < 2 || text[0] == ' ' || text[0] == '\n' {
+		return false
+	}
+	lines := 0
+	for i := range len(text) {
+		switch b := text[i]; {
+		case b == '\n':
+			if text[i-1] == ' ' {
+				return false
+			}
+			lines++
+		case b < ' ' || b > '~':
+			return false
 		}
 	}
-	return encoded{whole: whole, varying: append([]byte(header), data...), rest: &rest}, nil
+	return lines > 0 && text[len(text)-1] == '\n' && text[len(text)-2] != '\n'
+}
+
+// appendBlock appends a command that isPlainBlock as an item of a command list.
+func appendBlock(out []byte, text string) []byte {
+	out = append(out, "    - |\n"...)
+	for line := range strings.Lines(text) {
+		if line != "\n" {
+			out = append(out, "      "...)
+		}
+		out = append(out, line...)
+	}
+	return out
 }
 
 // splitItems cuts a list of a section into its items: each begins with a dash

@@ -140,48 +140,50 @@ func (b *builder) ownArchive(out *APT) {
 	}
 }
 
-// commands fills early- and late-commands.
+// commands fills the command lists.
 func (b *builder) commands(doc *Document) {
 	m := &b.in.Machine
 	ownStorage := ownsStorage(m.Autoinstall)
-	run := func(list *[]Command, command ...string) {
-		*list = append(*list, Command{Shell: templates.ShellCommand(command...)})
-	}
 	if len(m.CACerts) > 0 {
 		doc.EarlyCommands = append(doc.EarlyCommands, Command{Shell: b.trustInInstaller()})
 	}
-	if !ownStorage {
-		doc.EarlyCommands = append(doc.EarlyCommands, Command{Shell: b.scripts[chooseDisk].command})
-		run(&doc.EarlyCommands, append([]string{"bash", liveFolder + "/" + chooseDisk}, diskRules(&m.Storage)...)...)
-		if keep := keepRules(&m.Storage); len(keep) > 0 {
-			doc.EarlyCommands = append(doc.EarlyCommands, Command{Shell: b.scripts[keepData].command})
-			run(&doc.EarlyCommands, append([]string{"bash", liveFolder + "/" + keepData}, keep...)...)
-		}
-	}
+	b.guards(doc, ownStorage)
 	if m.Ubuntu == "22.04" && m.Storage.Layout == "lvm" && b.ownLayout() && !ownStorage {
-		doc.LateCommands = append(doc.LateCommands, Command{Shell: b.scripts[growRoot].command})
-		run(&doc.LateCommands, "sh", liveFolder+"/"+growRoot)
+		b.carry(&doc.LateCommands, growRoot)
+		b.run(&doc.LateCommands, "sh", liveFolder+"/"+growRoot)
 	}
-	steps := b.steps()
-	if len(steps) == 0 {
-		return
-	}
-	for _, name := range b.scriptNames(steps) {
-		doc.LateCommands = append(doc.LateCommands, Command{Shell: b.scripts[name].command})
-	}
-	for _, f := range b.dataFiles(steps) {
-		command := targetCommand(f)
-		doc.LateCommands = append(doc.LateCommands, Command{Shell: command})
-		if f.path != environmentFile && f.path != tokenFile {
-			b.shared = append(b.shared, command)
+	if steps := b.steps(); len(steps) > 0 {
+		for _, name := range b.scriptNames(steps) {
+			b.carry(&doc.LateCommands, name)
+		}
+		for _, f := range b.dataFiles(steps) {
+			command := targetCommand(f)
+			doc.LateCommands = append(doc.LateCommands, Command{Shell: command})
+			if f.path != environmentFile && f.path != tokenFile {
+				b.shared = append(b.shared, command)
+			}
+		}
+		if b.in.Offline != nil {
+			doc.LateCommands = append(doc.LateCommands, Command{Shell: showMedium})
+		}
+		b.run(&doc.LateCommands, "curtin", "in-target", "--", "bash", scriptFolder+"/install.sh", "--installer")
+		b.shared = append(b.shared, doc.LateCommands[len(doc.LateCommands)-1].Shell)
+		if b.in.Offline != nil {
+			doc.LateCommands = append(doc.LateCommands, Command{Shell: hideMedium})
 		}
 	}
-	if b.in.Offline != nil {
-		doc.LateCommands = append(doc.LateCommands, Command{Shell: showMedium})
-	}
-	run(&doc.LateCommands, "curtin", "in-target", "--", "bash", scriptFolder+"/install.sh", "--installer")
-	b.shared = append(b.shared, doc.LateCommands[len(doc.LateCommands)-1].Shell)
-	if b.in.Offline != nil {
-		doc.LateCommands = append(doc.LateCommands, Command{Shell: hideMedium})
-	}
+	b.console(&doc.LateCommands)
+	b.carry(&doc.LateCommands, finish)
+	b.run(&doc.LateCommands, "bash", liveFolder+"/"+finish, m.Name)
+	b.failure(doc)
+}
+
+// carry adds the command that puts a script where it runs.
+func (b *builder) carry(list *[]Command, name string) {
+	*list = append(*list, Command{Shell: b.scripts[name].command})
+}
+
+// run adds a command of these words.
+func (b *builder) run(list *[]Command, words ...string) {
+	*list = append(*list, Command{Shell: templates.ShellCommand(words...)})
 }

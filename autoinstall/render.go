@@ -49,13 +49,24 @@ type Seed struct {
 // seedFile is the mode of a seed's files: they hold password hashes.
 const seedFile fs.FileMode = 0o600
 
+// The names of the other files of a seed.
+const (
+	metaDataName   = "meta-data"
+	vendorDataName = "vendor-data"
+)
+
 // FS returns the seed as files: user-data, meta-data and vendor-data.
 func (s Seed) FS() fs.FS {
 	return fstest.MapFS{
-		userDataName:  {Data: s.UserData, Mode: seedFile},
-		"meta-data":   {Data: s.MetaData, Mode: seedFile},
-		"vendor-data": {Data: s.VendorData, Mode: seedFile},
+		userDataName:   {Data: s.UserData, Mode: seedFile},
+		metaDataName:   {Data: s.MetaData, Mode: seedFile},
+		vendorDataName: {Data: s.VendorData, Mode: seedFile},
 	}
+}
+
+// Files returns the same files' content by name.
+func (s Seed) Files() map[string][]byte {
+	return map[string][]byte{userDataName: s.UserData, metaDataName: s.MetaData, vendorDataName: s.VendorData}
 }
 
 // Renderer renders machines. It holds what is the same for all of them, made
@@ -85,32 +96,49 @@ func NewRenderer() (*Renderer, error) {
 // the document that it was made from; when the report has errors the seed is
 // empty.
 func (r *Renderer) Render(in Input) (Seed, report.Report) {
-	doc, rep := r.document(&in)
+	return r.render(&in, r.readBack)
+}
+
+// Preview returns what Render does, without reading it back: for comparing it with
+// what was rendered before.
+func (r *Renderer) Preview(in Input) (Seed, report.Report) {
+	return r.render(&in, func(*Input, encoded) report.Report { return report.Report{} })
+}
+
+func (r *Renderer) render(in *Input, prove func(*Input, encoded) report.Report) (Seed, report.Report) {
+	doc, rep := r.document(in)
 	if rep.HasErrors() {
 		return Seed{}, rep
 	}
 	out, err := r.proven.encode(doc)
 	if err != nil {
-		rep.Add(internal(&in, err))
+		rep.Add(internal(in, err))
 		return Seed{}, rep
 	}
-	rep.Merge(r.checkCommands(&in, doc))
-	back, found := DecodeDocument(out.varying, in.Machine.Ubuntu)
-	for _, d := range found.Diagnostics {
-		rep.Add(internal(&in, fmt.Errorf("the rendered %s", d)))
-	}
-	if back != nil && !reflect.DeepEqual(back, out.rest) {
-		rep.Add(internal(&in, fmt.Errorf("the rendered user-data does not read back as it was made")))
-	}
+	rep.Merge(r.checkCommands(in, doc))
+	rep.Merge(prove(in, out))
 	if rep.HasErrors() {
 		return Seed{}, rep
 	}
-	meta, err := metaData(&in, out.whole)
+	meta, err := metaData(in, out.whole)
 	if err != nil {
-		rep.Add(internal(&in, err))
+		rep.Add(internal(in, err))
 		return Seed{}, rep
 	}
 	return Seed{UserData: out.whole, MetaData: meta, VendorData: []byte{}}, rep
+}
+
+// readBack complains of a rendered document that does not mean what it was made of.
+func (r *Renderer) readBack(in *Input, out encoded) report.Report {
+	var rep report.Report
+	back, found := DecodeDocument(out.varying, in.Machine.Ubuntu)
+	for _, d := range found.Diagnostics {
+		rep.Add(internal(in, fmt.Errorf("the rendered %s", d)))
+	}
+	if back != nil && !reflect.DeepEqual(back, out.rest) {
+		rep.Add(internal(in, fmt.Errorf("the rendered user-data does not read back as it was made")))
+	}
+	return rep
 }
 
 // document returns the machine's autoinstall, its raw fragment merged in.

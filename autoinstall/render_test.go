@@ -114,7 +114,7 @@ func TestSeedIsWhole(t *testing.T) {
 				if !bytes.Equal(append([]byte(header), plain...), seed.UserData) {
 					t.Error("the seed differs from its document marshalled in one go")
 				}
-				for _, c := range slices.Concat(got.EarlyCommands, got.LateCommands) {
+				for _, c := range slices.Concat(got.EarlyCommands, got.LateCommands, got.ErrorCommands) {
 					if c.size() > maxCommand {
 						t.Errorf("a command has %d bytes", c.size())
 					}

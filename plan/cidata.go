@@ -20,7 +20,10 @@ func CIDataOverlay(m *Machine) iso.Overlay {
 	menu.KernelArgs = slices.DeleteFunc(menu.KernelArgs, func(arg string) bool { return strings.HasPrefix(arg, "ds=") })
 	menu.Title = "ERASE the disk and install by the seed on this device"
 	if m.Boot.Confirm == config.ConfirmTyped {
-		menu.Title += " (asks first)"
+		menu.Title += asksFirst
+	}
+	if !m.Reinstall {
+		menu.Choices = []grubcfg.Choice{reinstall(menu.Title)}
 	}
 	return iso.Overlay{Menu: menu}
 }

@@ -30,13 +30,18 @@ const (
 	// casper adds a partition "writable" to a stick with free space unless told
 	// not to; the stick should stay what was written to it.
 	argNoPersistence = "nopersistent"
+	// guard.sh lets a disk be erased that was installed already.
+	argReinstall = "gpustrap.reinstall"
 )
 
 // Overlay returns what is laid over a stock medium so that it installs the
 // machine: the seed and the boot menu.
 func Overlay(m *Machine, seed autoinstall.Seed) (iso.Overlay, error) {
+	return overlay(seed.FS(), Menu(m))
+}
+
+func overlay(seedFiles fs.FS, menu *grubcfg.Menu) (iso.Overlay, error) {
 	files := fstest.MapFS{}
-	seedFiles := seed.FS()
 	err := fs.WalkDir(seedFiles, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -45,7 +50,7 @@ func Overlay(m *Machine, seed autoinstall.Seed) (iso.Overlay, error) {
 		files[path.Join(SeedFolder, name)] = &fstest.MapFile{Data: data, Mode: mediumFile}
 		return err
 	})
-	return iso.Overlay{Files: files, Menu: Menu(m)}, err
+	return iso.Overlay{Files: files, Menu: menu}, err
 }
 
 // AddRepository puts an offline repository on the medium.
@@ -73,14 +78,25 @@ func Menu(m *Machine) *grubcfg.Menu {
 	if m.Boot.Confirm == config.ConfirmNone {
 		menu.Timeout = 0
 	}
+	if !m.Reinstall {
+		menu.Choices = []grubcfg.Choice{reinstall(menu.Title)}
+	}
 	return menu
 }
 
+// reinstall is the entry that installs over what gpustrap installed before.
+func reinstall(title string) grubcfg.Choice {
+	return grubcfg.Choice{Title: title + ", installed already or not (reinstall)", KernelArgs: []string{argReinstall}}
+}
+
 // menuTitle says what the default entry does.
+// asksFirst ends the title of an entry that erases nothing before somebody types yes.
+const asksFirst = " (asks first)"
+
 func menuTitle(m *config.Machine) string {
 	title := fmt.Sprintf("ERASE %s and install %s", ErasedText(m.Storage), m.Name)
 	if m.Boot.Confirm == config.ConfirmTyped {
-		title += " (asks first)"
+		title += asksFirst
 	}
 	return title
 }

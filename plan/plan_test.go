@@ -212,6 +212,9 @@ func TestMenu(t *testing.T) {
 			if got := slices.Contains(menu.KernelArgs, "autoinstall"); got != tt.unattended {
 				t.Errorf("kernel arguments %q", menu.KernelArgs)
 			}
+			if len(menu.Choices) != 1 || !strings.HasSuffix(menu.Choices[0].Title, "(reinstall)") || !slices.Equal(menu.Choices[0].KernelArgs, []string{"gpustrap.reinstall"}) {
+				t.Errorf("the choices are %+v", menu.Choices)
+			}
 			if !slices.Contains(menu.KernelArgs, "ds=nocloud;s=/cdrom/nocloud/") {
 				t.Errorf("kernel arguments %q do not name the seed", menu.KernelArgs)
 			}

@@ -148,6 +148,12 @@ func (p *Project) Render(m *Machine) (autoinstall.Seed, report.Report) {
 	return p.renderer.Render(m.input())
 }
 
+// Preview returns what Render does, for a comparison with what was rendered
+// before.
+func (p *Project) Preview(m *Machine) (autoinstall.Seed, report.Report) {
+	return p.renderer.Preview(m.input())
+}
+
 // Validate reports what Render would complain of in any machine, without
 // rendering.
 func (p *Project) Validate() report.Report {
@@ -188,5 +194,5 @@ func (p *Project) RenderScript(m *Machine) ([]byte, report.Report) {
 }
 
 func (m *Machine) input() autoinstall.Input {
-	return autoinstall.Input{Machine: m.Machine, Stack: m.Stack, Stacks: m.stacks, Locked: m.locked, Offline: m.offline}
+	return autoinstall.Input{Machine: m.Machine, Stack: m.Stack, Stacks: m.stacks, Locked: m.locked, Offline: m.offline, Report: m.Report}
 }

@@ -9,10 +9,12 @@
 # those of --data for disks of their own, data-0 and so on. Several rules of one
 # role with one size share the largest, or smallest, disks between them; several
 # only mean all the disks that are left.
-# The disk with the installation medium is never taken. The installer itself
-# matches neither WWNs nor the serial numbers that lsblk shows and labels carry.
+# The disks with the installation medium and with the seed are never taken. The
+# installer itself matches neither WWNs nor the serial numbers that lsblk shows
+# and labels carry.
 set -eu -o pipefail
 
+run=${GPUSTRAP_RUN:-/run/gpustrap}
 autoinstall=/autoinstall.yaml
 firmware=/sys/firmware/efi
 
@@ -42,9 +44,12 @@ property() { udevadm info --query=property --name="/dev/$1" | sed -n "s/^$2=//p"
 column() { lsblk -dnb -o "$2" "/dev/$1" | sed 's/^ *//; s/ *$//'; }
 describe() { echo "  /dev/$1  $(column "$1" MODEL)  serial $(column "$1" SERIAL)  $(lsblk -dn -o SIZE "/dev/$1" | tr -d ' ')"; }
 
-# medium prints the disks that the live system runs from.
+# medium prints the disks that the live system runs from, and that the seed is on.
 medium() {
     local mount source
+    lsblk -rpno KNAME,LABEL -e 1,2,7,11 | awk 'tolower($2) == "cidata" { print $1 }' | while read -r source; do
+        lsblk -nslo KNAME "$source"
+    done
     for mount in /cdrom /isodevice /run/live/medium; do
         source=$(findmnt -n -o SOURCE --target "$mount" 2>/dev/null) || continue
         [ -b "$source" ] || continue
@@ -82,13 +87,17 @@ fits() {
     esac
 }
 
+# stop SENTENCE: failed.sh puts it on the screen.
 stop() {
+    mkdir -p "$run"
     {
-        echo "gpustrap: $1"
-        echo "gpustrap: nothing was written; the disks of this machine are:"
+        echo "$1"
+        echo "the disks of this machine are:"
         for disk in $disks; do describe "$disk"; done
-        echo "gpustrap: set storage.disk in gpustrap.yaml to one of them, for example disk: {serial: …}"
-    } >&2
+        echo "set storage.disk in gpustrap.yaml to one of them, for example disk: {serial: …}"
+    } >"$run/failure"
+    sed 's/^/gpustrap: /' "$run/failure" >&2
+    echo "gpustrap: nothing was written" >&2
     exit 1
 }
 
@@ -199,6 +208,10 @@ if config:
 with open(path, "w") as f:
     yaml.safe_dump(document, f, sort_keys=False)
 END
+mkdir -p "$run"
+for i in "${!ids[@]}"; do # for guard.sh and finish.sh
+    case ${ids[i]} in disk-*) echo "/dev/${chosen[i]}" ;; esac
+done >"$run/disks"
 for i in "${!ids[@]}"; do
     case ${ids[i]} in
     disk-*) echo "gpustrap: the installation goes to" ;;

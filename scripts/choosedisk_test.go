@@ -99,7 +99,7 @@ func (c *choice) replace(old, with string) {
 
 func (c *choice) run(args ...string) (output string, err error) {
 	cmd := exec.Command("bash", append([]string{"-u", c.write("choose-disk.sh", c.script)}, args...)...)
-	cmd.Env = append(os.Environ(), "PATH="+c.dir+":/usr/bin:/bin", "MACHINE="+filepath.Join(c.dir, "machine"))
+	cmd.Env = append(os.Environ(), "PATH="+c.dir+":/usr/bin:/bin", "MACHINE="+filepath.Join(c.dir, "machine"), "GPUSTRAP_RUN="+filepath.Join(c.dir, "run"))
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -25,8 +25,13 @@ def output(*command):
 
 def stop(disk, summary, what_to_do):
     print(f"gpustrap: {disk} is to be kept, and {summary}", file=sys.stderr)
-    print(f"gpustrap: nothing was written; on it is:\n{output('lsblk', '-o', 'NAME,SIZE,TYPE,FSTYPE,LABEL', disk)}", file=sys.stderr)
+    there = output("lsblk", "-o", "NAME,SIZE,TYPE,FSTYPE,LABEL", disk)
+    print(f"gpustrap: nothing was written; on it is:\n{there}", file=sys.stderr)
     print(f"gpustrap: {what_to_do}", file=sys.stderr)
+    run = os.environ.get("GPUSTRAP_RUN", "/run/gpustrap")
+    os.makedirs(run, exist_ok=True)
+    with open(run + "/failure", "w") as f:  # for failed.sh
+        f.write(f"{disk} is to be kept, and {summary}\non it is:\n{there}\n{what_to_do}\n")
     sys.exit(1)
 
 

@@ -175,7 +175,7 @@ func keepDataOn(t *testing.T, autoinstall string, args ...string) (after, output
 	}
 	text = strings.ReplaceAll(text, "=/autoinstall.yaml", "="+file)
 	cmd := exec.Command("bash", append([]string{"-c", text, "keep-data.sh"}, args...)...)
-	cmd.Env = append(os.Environ(), "PATH=/usr/bin:/bin:/usr/sbin:/sbin")
+	cmd.Env = append(os.Environ(), "PATH=/usr/bin:/bin:/usr/sbin:/sbin", "GPUSTRAP_RUN="+t.TempDir())
 	out, err := cmd.CombinedOutput()
 	data, readErr := os.ReadFile(file)
 	if readErr != nil {
