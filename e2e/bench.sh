@@ -121,12 +121,15 @@ fleet=$work/fleet.yaml
 			"$i" $((i / 65536)) $((i / 256 % 256)) $((i % 256)) $((i / 250 + 1)) $((i % 250 + 2))
 	done
 } >"$fleet"
+sed 's|^ubuntu:.*|&\ntimezone: Europe/Zurich|' "$fleet" >"$fleet.zone"
 runs=3
 heading "A file with $machines machines (ext4)"
 enter_filesystem mkfs.ext4 -q -F
 "$gpustrap" render -c "$fleet" -o "$work/disk/fleet"
 race "gpustrap check" "$gpustrap check -c $fleet" \
 	"gpustrap render -o (new folder)" "$gpustrap render -c $fleet -o $work/disk/fleet-\$\$" \
-	"gpustrap render -o (nothing changed)" "$gpustrap render -c $fleet -o $work/disk/fleet"
+	"gpustrap render -o (nothing changed)" "$gpustrap render -c $fleet -o $work/disk/fleet" \
+	"gpustrap render --diff (nothing changed)" "$gpustrap render -c $fleet -o $work/disk/fleet --diff" \
+	"gpustrap render --diff (a line of each changed)" "! $gpustrap render -c $fleet.zone -o $work/disk/fleet --diff"
 printf '  user-data of one machine: %s bytes\n' "$(stat -c %s "$work/disk/fleet/node00000/user-data")"
 leave_filesystem

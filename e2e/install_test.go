@@ -97,9 +97,11 @@ user: {name: ops, authorized_keys: [%q]}
 storage: {layout: %s, disk: {serial: %s}}
 docker: false
 boot: {confirm: none}
+report: %q
 autoinstall:
-  reporting: {test: {type: webhook, endpoint: %q}}
-  late-commands: ["curtin in-target -- sh -c 'test $(stat -c %%i /) = 2 && echo late >/root/late-command'"]
+  late-commands:
+    - "curtin in-target -- sh -c 'test $(stat -c %%i /) = 2 && echo late >/root/late-command'"
+    - "d=/target/etc/systemd/system/installed-system-up.service.d; mkdir -p $d; printf '[Service]\\nExecStart=/bin/cat /run/issue.d/50-gpustrap.issue\\n' >$d/issue.conf"
   error-commands: ["echo an error-command"]
 `, publicKey, layout, serial, endpoint)
 }
@@ -144,14 +146,55 @@ func TestInstall(t *testing.T) {
 			}
 			checkEvents(t, events)
 
+			if test.layout == "lvm" {
+				checkNotAgain(t, machine)
+			}
 			machine.Medium, machine.Disks = vm.Medium{}, machine.Disks[1:]
 			m := start(t, machine)
 			if err := m.WaitFor(within(t, bootLimit), "end installed-system"); err != nil {
 				t.Fatal(err)
 			}
 			checkInstalled(t, vm.ParseReport(m.Serial())["installed-system"], test.root)
+			if err := m.WaitFor(within(t, time.Minute), "  ssh ops@10.0.2.15"); err != nil {
+				t.Errorf("what stands above the login prompt: %v", err)
+			}
 		})
 	}
+}
+
+// checkNotAgain starts a machine that is installed from the medium that installed
+// it, as if it had been forgotten there.
+func checkNotAgain(t *testing.T, machine vm.Config) {
+	t.Helper()
+	before := modified(t, machine.Disks)
+	m := start(t, machine)
+	if err := m.Wait(within(t, installLimit)); err != nil {
+		t.Fatal(err)
+	}
+	if got := vm.ParseReport(m.Serial())["install"]; !strings.HasPrefix(got, "failed: ") {
+		t.Errorf("the second installation: %q, want that it stopped", got)
+	}
+	const sentence = "/dev/vdb holds a system that was installed already, as box"
+	if !strings.Contains(m.Serial(), sentence) {
+		t.Errorf("the console does not show %q", sentence)
+	}
+	if !slices.Equal(before, modified(t, machine.Disks)) {
+		t.Error("the second start wrote to a disk")
+	}
+}
+
+// modified returns when the disks were last written to.
+func modified(t *testing.T, disks []vm.Disk) []time.Time {
+	t.Helper()
+	var times []time.Time
+	for _, disk := range disks {
+		info, err := os.Stat(disk.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		times = append(times, info.ModTime())
+	}
+	return times
 }
 
 // checkInstalled checks what the installed system says of itself.
@@ -242,19 +285,26 @@ func TestInstallWithoutTheDisk(t *testing.T) {
 	config := writeConfig(t, installConfig("lvm", "DISK1", endpoint))
 	image, _ := remaster(t, config, sampleMedium(t, "24.04", "full"))
 	disk := emptyDisk(t, 8<<30)
-	report := bootAndReport(t, vm.Config{
+	m := start(t, vm.Config{
 		MemoryMiB: 2048, Network: true, Medium: vm.Medium{Path: image, Bus: vm.USB},
 		Disks: []vm.Disk{{Path: disk, Serial: "OTHER"}}, Family: "gpustrap-e2e install",
-	}, installLimit)
-	if got := report["install"]; !strings.HasPrefix(got, "failed: ") {
+	})
+	if err := m.Wait(within(t, installLimit)); err != nil {
+		t.Fatal(err)
+	}
+	if got := vm.ParseReport(m.Serial())["install"]; !strings.HasPrefix(got, "failed: ") {
 		t.Errorf("the installation: %q, want that it failed", got)
+	}
+	const sentence = "gpustrap: the installation of box stopped, and nothing was written: the disk with the serial DISK1 is not here"
+	if !strings.Contains(m.Serial(), sentence) || events.failure() != sentence {
+		t.Errorf("the console does not show %q, or the report address was told otherwise: %q", sentence, events.failure())
 	}
 	if !isEmpty(t, disk) {
 		t.Error("something was written to a disk that the configuration does not mean")
 	}
 	names := events.names()
 	for _, want := range []string{
-		"finish subiquity/Early/run/command_1 FAIL", "finish subiquity/Error/run/run/command_0 SUCCESS",
+		"finish subiquity/Early/run/command_2 FAIL", "finish subiquity/Error/run/run/command_0 SUCCESS",
 	} {
 		if !slices.Contains(names, want) {
 			t.Errorf("no event %q; there were:\n%s", want, strings.Join(names, "\n"))

@@ -74,11 +74,22 @@ class Console:
             print(f"{event['event_type']}: {event['name']}: {event['description'][:120]} {result}".rstrip(), flush=True)
 
 
+class DebugLog:
+    """Writes events as they stand in Subiquity's own log."""
+
+    PATH = "/var/log/installer/subiquity-server-debug.log"
+
+    def publish(self, event):
+        words = [event["event_type"], event["name"], event.get("result"), event["description"]]
+        with open(self.PATH, "a", encoding="utf-8") as f:
+            f.write(time.strftime("%Y-%m-%d %H:%M:%S,000 DEBUG root:39 ") + ": ".join(w for w in words if w is not None) + "\n")
+
+
 class Reporter:
     """Hands events to whoever wants them."""
 
     def __init__(self):
-        self._sinks = [Console()]
+        self._sinks = [Console(), DebugLog()]
 
     def configure(self, section):
         """Adds what the reporting section asks for. Types other than these two

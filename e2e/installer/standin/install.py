@@ -8,7 +8,7 @@ import time
 
 import yaml
 
-from . import autoinstall, events, storage, target
+from . import autoinstall, cases, events, storage, target
 from .storage import TARGET
 
 # Subiquity makes these in the live system for commands to find.
@@ -18,6 +18,9 @@ LOGS = "/var/log/installer"
 def run(words):
     """Installs. Returns how the machine is to end, "reboot" or "poweroff", and
     says on the console how the installation went."""
+    if "cases" in words:
+        cases.run()
+        return "poweroff"
     reporter = events.Reporter()
     if autoinstall.find() is None:
         return _finish("no autoinstall was found: Ubuntu's installer would ask now", "poweroff")
@@ -25,6 +28,8 @@ def run(words):
     try:
         document = autoinstall.read()
         document = _load(reporter, document)
+        if "early" in words:
+            return _finish(_early(document), "poweroff")
         disk, layout, policy = _apply(reporter, document)
         _confirm()
         _install(reporter, document, (disk, layout, policy), words)
@@ -43,6 +48,12 @@ def run(words):
 def _finish(how, mode):
     print(f"\ngpustrap-e2e begin install\n{how}\ngpustrap-e2e end install", flush=True)
     return mode
+
+
+def _early(document):
+    """Says which machine the early-commands have made of this one."""
+    hostname = (document.get("identity") or document.get("user-data") or {}).get("hostname")
+    return f"early: {hostname} on {document['storage']['layout']['match']}"
 
 
 def _load(reporter, document):
