@@ -50,6 +50,9 @@ func FuzzOpen(f *testing.F) {
 			t.Fatal(err)
 		}
 		im, err := iso.Open(r, size)
+		if checked := iso.Check(r, size); (checked == nil) != (err == nil) {
+			t.Fatalf("Open says %v, and the check of what Remaster makes %v", err, checked)
+		}
 		if err != nil {
 			return
 		}

@@ -69,6 +69,10 @@ func TestRemaster(t *testing.T) {
 						t.Skip("amd64 alone in a short run")
 					}
 					image, l := remaster(t, base, o)
+					// File systems share blocks at multiples of 4 KiB.
+					if moved := l.Size() - size(t, base); moved%4096 != 0 {
+						t.Errorf("what lies behind the first partition moved by %d bytes", moved)
+					}
 					checkMedium(t, base, image, o)
 					checkKeepsPlaces(t, base, image, o)
 					if diff := cmp.Diff(report(t, base), report(t, image)); diff != "" {

@@ -159,6 +159,9 @@ func wantRefused(t testing.TB, name, reason string) {
 	if !errors.As(err, &refused) {
 		t.Fatalf("Open: %v, want it refused", err)
 	}
+	if err := iso.Check(f, size(t, name)); !errors.As(err, new(*iso.RefusedError)) {
+		t.Errorf("the check of what Remaster makes takes it: %v", err)
+	}
 	if !strings.Contains(refused.Reason, reason) || refused.Hint == "" {
 		t.Errorf("Open: %q (%q), want …%s…", refused.Reason, refused.Hint, reason)
 	}

@@ -92,6 +92,10 @@ func TestVerifyDamage(t *testing.T) {
 			}) {
 				t.Errorf("byte %d damaged: found %v, want %s: …%s…", at, faults, c.check, c.message)
 			}
+			_, opened := iso.Open(bytes.NewReader(b), int64(len(b)))
+			if checked := iso.Check(bytes.NewReader(b), int64(len(b))); (checked == nil) != (opened == nil) {
+				t.Errorf("byte %d damaged: Open says %v, and the check of what Remaster makes %v", at, opened, checked)
+			}
 		})
 	}
 }
