@@ -61,8 +61,27 @@ containerd_root() {
     [ "$changed" = no ] || restart=yes
 }
 
+# wait_for_disk keeps the engine from filling the system's disk where data-root lies
+# on another that did not come up.
+wait_for_disk() {
+    local unit
+    if [ -n "$DOCKER_DATA_ROOT" ]; then step "have Docker wait for the disk of $DOCKER_DATA_ROOT"; fi
+    for unit in docker containerd; do
+        if [ -n "$DOCKER_DATA_ROOT" ]; then
+            put "/etc/systemd/system/$unit.service.d/gpustrap-data-root.conf" 0644 <<END
+# Written by gpustrap: the engine's data lie there.
+[Unit]
+RequiresMountsFor=$DOCKER_DATA_ROOT
+END
+        else
+            drop_file "/etc/systemd/system/$unit.service.d/gpustrap-data-root.conf"
+        fi
+    done
+}
+
 restart=no
 remove_conflicts
+wait_for_disk
 
 step "write $daemon"
 merge_json "$daemon" "$GPUSTRAP_ETC/daemon.json" >"$work/daemon.json" ||

@@ -12,7 +12,7 @@ import (
 	"slices"
 )
 
-//go:embed *.sh *.service *.timer
+//go:embed *.sh *.service *.timer *.mount
 var files embed.FS
 
 //go:embed receipt.schema.json

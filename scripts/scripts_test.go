@@ -14,7 +14,7 @@ import (
 func files(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	for _, pattern := range []string{"*.sh", "*.service", "*.timer"} {
+	for _, pattern := range []string{"*.sh", "*.service", "*.timer", "*.mount"} {
 		names, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

@@ -77,6 +77,7 @@ func ubuntuMain(v Vintage) []Package {
 			"/lib/modules/" + v.Image() + "/modules": "modules",
 		}},
 		{Name: "gpg", Version: "1"}, {Name: "curl", Version: "1"}, {Name: "ca-certificates", Version: "1"},
+		{Name: "uidmap", Version: "1:4.13"}, {Name: "slirp4netns", Version: "1.2"}, {Name: "dbus-user-session", Version: "1.14"}, {Name: "iptables", Version: "1.8"},
 		{Name: "htop", Version: "3.3.0"},
 		{Name: "tmux", Version: "3.4"},
 	}
@@ -129,6 +130,7 @@ func Docker(release string) []Package {
 				"/lib/systemd/system/docker.service": unit("Docker"),
 			}, PostInst: "[ ! -e /crash ] || { rm /crash; kill -9 $PPID; }\n" +
 				"getent group docker >/dev/null || groupadd --system docker\n"},
+			{Name: "docker-ce-rootless-extras", Version: version, Files: map[string]string{"/usr/bin/dockerd-rootless.sh": "#!/bin/sh\nexit 1\n"}},
 			{Name: "docker-ce-cli", Version: version, Files: map[string]string{"/usr/bin/docker": "#!/bin/sh\nexit 1\n"}},
 		}
 	}

@@ -77,7 +77,7 @@ func newMachine(t *testing.T) *machine {
 func (m *machine) write(path, content string, mode os.FileMode) {
 	m.t.Helper()
 	// Through its mount namespace: an overlay does not see what is written below it.
-	at := filepath.Join("/proc", m.pid, "root", m.dir, "root", path)
+	at := filepath.Join("/proc", m.pid, "root", path)
 	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
 		m.t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func (m *machine) write(path, content string, mode os.FileMode) {
 
 // try runs a shell command in the machine and returns what it prints.
 func (m *machine) try(command string) (string, error) {
-	out, err := exec.Command("nsenter", "--target", m.pid, "--mount", "--net", "--pid", "chroot", filepath.Join(m.dir, "root"),
+	out, err := exec.Command("nsenter", "--target", m.pid, "--mount", "--net", "--pid",
 		"env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "sh", "-c", command).CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
