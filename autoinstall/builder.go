@@ -79,6 +79,8 @@ func (b *builder) steps() []string {
 	add(stepPackages, len(b.packages()) > 0)
 	add(stepUsers, len(b.dockerUsers()) > 0)
 	add(stepSettings, b.in.Stack != nil)
+	add(stepRootless, len(b.rootlessUsers()) > 0)
+	add(stepPrune, m.Docker != nil && m.Docker.Prune != nil)
 	add(stepApps, len(m.Apps) > 0)
 	add(stepUpgrades, b.in.Stack != nil && len(b.in.Stack.Hold) > 0)
 	add(stepReady, b.in.Stack != nil || m.Docker != nil)
@@ -134,6 +136,9 @@ func (b *builder) dataFiles(steps []string) []file {
 	if b.in.Stacks != nil {
 		files = append(files, file{dataFolder + "/stacks", "0644", string(b.in.Stacks)})
 	}
+	if len(b.rootlessUsers()) > 0 {
+		files = append(files, file{dataFolder + "/daemon-rootless.json", "0644", b.rootlessJSON()})
+	}
 	if len(b.in.Machine.Apps) > 0 {
 		files = append(files, file{dataFolder + "/apps", "0644", b.appTable()})
 	}
@@ -171,10 +176,10 @@ func (b *builder) environment(steps []string) string {
 	}
 
 	var branch, kernel string
-	var packages, components, services, modules, hold, pci []string
+	var packages, services, modules, hold, pci []string
 	if stack := b.in.Stack; stack != nil {
 		branch, kernel = stack.Branch.Name, stack.Kernel.Meta
-		packages, components, services, modules, hold = stack.Packages, stack.Components, stack.Services, stack.Modules, stack.Hold
+		packages, services, modules, hold = stack.Packages, stack.Services, stack.Modules, stack.Hold
 		for _, device := range stack.GPUs {
 			pci = append(pci, device.PCI...)
 		}
@@ -188,7 +193,7 @@ func (b *builder) environment(steps []string) string {
 	set("GPU_AUTO", flag(b.in.Stacks != nil))
 	set("GPU_BRANCH", branch)
 	setList("GPU_PACKAGES", packages)
-	setList("GPU_COMPONENTS", components)
+	setList("GPU_COMPONENTS", b.components())
 	setList("GPU_SERVICES", services)
 	setList("GPU_MODULES", modules)
 	setList("GPU_HOLD", hold)
@@ -210,6 +215,13 @@ func (b *builder) environment(steps []string) string {
 	set("DOCKER_VERSION", dockerVersion)
 	set("DOCKER_DATA_ROOT", dataRoot)
 	setList("DOCKER_USERS", b.dockerUsers())
+	if m.Docker != nil && m.Docker.Prune != nil {
+		set("PRUNE_EVERY", m.Docker.Prune.Every)
+		set("PRUNE_DAYS", strconv.Itoa(m.Docker.Prune.UnusedDays))
+	}
+	if users := b.rootlessUsers(); len(users) > 0 {
+		setList("ROOTLESS_USERS", users)
+	}
 	if len(m.Apps) > 0 {
 		setList("APPS", b.appNames())
 	}

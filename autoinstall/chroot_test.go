@@ -211,7 +211,9 @@ func TestLateCommandsInstall(t *testing.T) {
 			}
 
 			// First boot: the others come.
-			tg.run("id ops >/dev/null 2>&1 || useradd ops; useradd ada; bash /usr/local/lib/gpustrap/users.sh --boot")
+			tg.run("id ops >/dev/null 2>&1 || useradd ops; useradd ada; useradd -m mia; bash /usr/local/lib/gpustrap/users.sh --boot; bash /usr/local/lib/gpustrap/rootless.sh --boot")
+			checkRootless(t, tg, "mia")
+			tg.run("! test -e /etc/systemd/system/multi-user.target.wants/gpustrap-rootless.service")
 			for _, user := range []string{"ops", "ada"} {
 				if groups := tg.run("id -nG " + user); !slices.Contains(strings.Fields(groups), "docker") {
 					t.Errorf("after the first boot %s is in %s", user, groups)
@@ -282,6 +284,10 @@ func checkInstalled(t *testing.T, tg *target, in Input) {
 	}
 
 	checkApps(t, tg)
+	if got := tg.run("ls /etc/systemd/system/timers.target.wants/gpustrap-prune.timer && grep -o 'docker-prune.sh 30' /etc/systemd/system/gpustrap-prune.service"); !strings.HasSuffix(got, "docker-prune.sh 30") {
+		t.Errorf("of pruning: %s", got)
+	}
+	tg.run("grep -qx RequiresMountsFor=/srv/docker /etc/systemd/system/docker.service.d/gpustrap-data-root.conf")
 	wanted := []string{"docker.service", "containerd.service", "nvidia-persistenced.service", "nvidia-cdi-refresh.path", "nvidia-cdi-refresh.service", "gpu-settings.service", "gpu-ready.service"}
 	enabled := tg.run("ls /etc/systemd/system/multi-user.target.wants")
 	for _, unit := range wanted {
@@ -303,6 +309,33 @@ func checkInstalled(t *testing.T, tg *target, in Input) {
 	// Leftovers of the installer, and what must not have happened.
 	tg.run("! test -e /usr/sbin/policy-rc.d && ! test -e /nvidia-smi-was-run")
 	tg.run("! find /etc /usr/local -name '*.gpustrap-new' | grep .")
+}
+
+// checkRootless asks for what a user with an engine of their own has.
+func checkRootless(t *testing.T, tg *target, user string) {
+	t.Helper()
+	for _, file := range []string{"subuid", "subgid"} {
+		if got := tg.run("awk -F : '$1 == \"" + user + "\" && $3 >= 65536' /etc/" + file); strings.Count(got, "\n") != 0 || got == "" {
+			t.Errorf("%s has in /etc/%s: %q", user, file, got)
+		}
+	}
+	tg.run("test -e /var/lib/systemd/linger/" + user + " && ! id -nG " + user + " | tr ' ' '\\n' | grep -qx docker")
+	tg.run("test \"$(stat -c '%U %a' /srv/docker-rootless/" + user + ")\" = '" + user + " 700'")
+	var daemon struct {
+		DataRoot string         `json:"data-root"`
+		Runtimes map[string]any `json:"runtimes"`
+		Features map[string]bool
+	}
+	if err := json.Unmarshal([]byte(tg.run("cat ~"+user+"/.config/docker/daemon.json")), &daemon); err != nil {
+		t.Error(err)
+	}
+	if daemon.DataRoot != "/srv/docker-rootless/"+user || !daemon.Features["cdi"] || daemon.Runtimes["nvidia"] == nil {
+		t.Errorf("the daemon.json of %s is %+v", user, daemon)
+	}
+	tg.run("test \"$(readlink -f ~" + user + "/.config/systemd/user/default.target.wants/docker.service)\" = /etc/systemd/user/docker.service")
+	if foreign := tg.run("find ~" + user + " ! -user " + user); foreign != "" {
+		t.Errorf("not theirs in the home of %s: %s", user, foreign)
+	}
 }
 
 // checkApps asks for what the apps of the fixture shared leave on a machine.
@@ -564,11 +597,12 @@ func TestCloudConfigInstalls(t *testing.T) {
 	for _, f := range doc.WriteFiles {
 		tg.write(f.Path, f.Content)
 	}
-	tg.run("for u in ops ada lin; do useradd $u; done")
+	tg.run("for u in ops ada lin mia; do useradd -m $u; done")
 	tg.write("/install", doc.RunCmd[len(doc.RunCmd)-1].Shell)
 	tg.run("sh /install")
 	checkInstalled(t, tg, in)
 	tg.run("id -nG ops | tr ' ' '\\n' | grep -qx docker && ! test -e /etc/systemd/system/gpustrap-users.service")
+	checkRootless(t, tg, "mia")
 }
 
 // TestComponentsAreEnabled installs on a machine whose sources name main alone.

@@ -29,6 +29,8 @@ const (
 	stepPackages     = "packages"
 	stepUsers        = "users"
 	stepSettings     = "settings"
+	stepRootless     = "rootless"
+	stepPrune        = "prune"
 	stepApps         = "apps"
 	stepUpgrades     = "upgrades"
 	stepReady        = "ready"
@@ -74,6 +76,8 @@ var filesOf = map[string][]string{
 	stepUsers:        {"users.sh", "gpustrap-users.service"},
 	stepSettings:     {"settings.sh", "gpu-settings.service"},
 	stepUpgrades:     {"upgrades.sh", "gpu-upgrade.sh"},
+	stepRootless:     {"rootless.sh", "docker-rootless.service", "gpustrap-rootless.service", "var-lib-gpustrap-cdi.mount"},
+	stepPrune:        {"prune.sh", "docker-prune.sh"},
 	stepApps:         {"apps.sh", "app.sh", "gpustrap-app@.service", "gpustrap-app@.timer"},
 	stepReady:        {"ready.sh", "gpu-ready.sh", "gpu-ready.service", "gpu-who.sh"},
 	stepUnlock:       {"unlock.sh"},

@@ -16,7 +16,8 @@ func TestStepsRunWithUnset(t *testing.T) {
 		t.Skip("needs apt")
 	}
 	in := mirrored("24.04")
-	full := lab("24.04")
+	full := shared("24.04")
+	in.Machine.Apps = full.Machine.Apps
 	in.Machine.Users, in.Machine.Docker, in.Machine.Packages = full.Machine.Users, full.Machine.Docker, full.Machine.Packages
 	r := newTestRenderer(t)
 	b := newBuilder(&in, r.scripts)
@@ -31,7 +32,7 @@ func TestStepsRunWithUnset(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := b.rep.Err(); err != nil || len(steps) < 9 {
+	if err := b.rep.Err(); err != nil || len(steps) < 12 {
 		t.Fatalf("steps %v: %v", steps, err)
 	}
 	for _, step := range steps {

@@ -124,6 +124,10 @@ func shared(release string) Input {
 		{Name: "fastbook", Address: netip.MustParseAddr("::1"), Port: 9000, ShmSize: "16g"},
 		{Name: "cuda-dev", Address: netip.MustParseAddr("127.0.0.1")},
 	}
+	in.Machine.Docker.Prune = &config.Prune{Every: "weekly", UnusedDays: 30}
+	in.Machine.Users = append(in.Machine.Users, config.User{
+		Name: "mia", AuthorizedKeys: []string{adaKey}, Sudo: config.SudoNo, Rootless: true,
+	})
 	return in
 }
 

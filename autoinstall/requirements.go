@@ -70,6 +70,10 @@ func (r *Renderer) Requirements(in Input) (Requirements, report.Report) {
 	if m.Toolkit != nil {
 		add(m.Toolkit.Version, toolkitNames...)
 	}
+	if len(b.rootlessUsers()) > 0 {
+		add(m.Docker.Version, rootlessNames[0])
+		add("", rootlessNames[1:]...)
+	}
 	add("", b.packages()...)
 	add("", keyNames...)
 	if m.Sources.Ubuntu.URL == "" {

@@ -249,6 +249,31 @@ func (f boolForm) marks(v value[bool], path string, visit visitor) {
 	}
 }
 
+// accessForm is true, false, or the word rootless. Its value is the word.
+type accessForm struct{}
+
+const rootlessWord = "rootless"
+
+func (accessForm) words() string    { return "`true`, `false` or `rootless`" }
+func (accessForm) entries() []entry { return nil }
+
+func (accessForm) decode(d *decoder, n *yaml.Node, path string) text {
+	switch {
+	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!bool":
+		return text{v: strconv.FormatBool(!isFalse(n.Value)), at: markOf(n)}
+	case n.Kind == yaml.ScalarNode && isText(n) && n.Value == rootlessWord:
+		return text{v: rootlessWord, at: markOf(n)}
+	}
+	d.wrongType(n, path, "true, false or rootless", "write true, false or rootless")
+	return text{at: markOf(n), bad: true}
+}
+
+func (accessForm) marks(v text, path string, visit visitor) {
+	if v.set() {
+		visit(path, v.at)
+	}
+}
+
 // rawForm is a mapping that is kept as it stands.
 type rawForm struct{}
 

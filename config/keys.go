@@ -184,8 +184,8 @@ func userFields() []field[userKeys] {
 		key("sudo", func(u *userKeys) *text { return &u.sudo }, enumOf("a way to use sudo", "no", "password", "nopassword"),
 			"Whether the user may become root, and whether sudo asks for the password.",
 			"for the first user `password`, or `nopassword` where only SSH keys are given; for others `no`"),
-		key("docker", func(u *userKeys) *value[bool] { return &u.docker }, boolForm{},
-			"Whether the user is in the docker group. Who is, can become root: a container can mount the machine's root folder.", "`true`"),
+		key("docker", func(u *userKeys) *text { return &u.docker }, accessForm{},
+			"Whether the user is in the docker group. Who is, is root on the machine, whatever sudo says: a container can mount its root folder. With `rootless` the user is not, and has a Docker engine of their own.", "`true`"),
 		key("shell", func(u *userKeys) *text { return &u.shell },
 			textForm{what: "the absolute path of a shell", example: "/usr/bin/zsh", pattern: absolutePath, max: 200, check: checkAbsolute},
 			"Login shell; its package must be installed.", "`/bin/bash`"),
@@ -299,8 +299,20 @@ func dockerForm() switchForm[dockerKeys, *dockerKeys] {
 		key("registry_mirrors", func(k *dockerKeys) *list[text] { return &k.mirrors },
 			texts(textForm{what: "the URL of a registry", example: "https://registry.example.org", pattern: urlPattern, max: 500, check: checkMirror}),
 			"Mirrors of Docker Hub.", "none"),
+		key("prune", func(k *dockerKeys) **pruneKeys { return &k.prune }, pruneForm(),
+			"Removes images that nobody uses: no container has them, none of the `apps` needs them. `{}` takes the defaults.", "`off`"),
 	)
 	return switchForm[dockerKeys, *dockerKeys]{keys, func(k *dockerKeys) *value[bool] { return &k.on }, "{} for the defaults"}
+}
+
+func pruneForm() switchForm[pruneKeys, *pruneKeys] {
+	keys := mapping("prune", nil,
+		key("every", func(p *pruneKeys) *text { return &p.every }, enumOf("an interval", "daily", "weekly", "monthly"),
+			"How often.", "`weekly`"),
+		key("unused_days", func(p *pruneKeys) *value[int] { return &p.days }, intForm{min: 1, max: 3650, what: "a number of days"},
+			"Days for which nobody pulled, built or tagged the image.", "`30`"),
+	)
+	return switchForm[pruneKeys, *pruneKeys]{keys, func(p *pruneKeys) *value[bool] { return &p.on }, "{} for the defaults"}
 }
 
 func newAppForm() appForm {

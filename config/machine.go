@@ -116,6 +116,7 @@ type User struct {
 	Groups         []string // supplementary groups besides docker and sudo
 	Sudo           Sudo
 	Docker         bool   // member of the docker group
+	Rootless       bool   // has a Docker engine of their own, which runs as them
 	Shell          string // empty: the distribution's default
 }
 
@@ -166,6 +167,13 @@ type Docker struct {
 	ShmSize       string        // default /dev/shm of a container, such as 8g; empty: Docker's default
 	AddressPools  []AddressPool // empty: Docker's default
 	RegistryProxy []string      // registry mirrors, URLs
+	Prune         *Prune        // nil: images stay
+}
+
+// Prune is the removal of images that nobody uses.
+type Prune struct {
+	Every      string // daily, weekly or monthly
+	UnusedDays int    // since an image was pulled, built or tagged
 }
 
 // The values of Docker.Publish: where published ports can be reached.

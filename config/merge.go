@@ -146,6 +146,16 @@ func mergeDocker(base, over dockerKeys) dockerKeys {
 		publish:      latest(base.publish, over.publish),
 		addressPools: latestList(base.addressPools, over.addressPools),
 		mirrors:      latestList(base.mirrors, over.mirrors),
+		prune:        mergeSection(base.prune, over.prune, mergePrune),
+	}
+}
+
+func mergePrune(base, over pruneKeys) pruneKeys {
+	return pruneKeys{
+		section: base.under(over.section),
+		on:      latest(base.on, over.on),
+		every:   latest(base.every, over.every),
+		days:    latest(base.days, over.days),
 	}
 }
 

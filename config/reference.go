@@ -22,7 +22,7 @@ then from its profile; what it says itself comes last.
 * A mapping is merged key by key.
 * Keys of which only one may stand replace each other: a machine's
   ` + "`disk: {serial: …}`" + ` replaces its profile's ` + "`disk: {size: largest}`" + `.
-* ` + "`off`" + ` switches ` + "`gpu`, `docker` or `toolkit`" + ` off; a mapping further down switches it on
+* ` + "`off`" + ` switches ` + "`gpu`, `docker`, `docker.prune` or `toolkit`" + ` off; a mapping further down switches it on
   again, with what it inherited.
 
 A file without ` + "`machines`" + ` describes one machine, by the settings at its top.
@@ -45,7 +45,8 @@ file has its secrets hidden.
 
 Membership of the docker group is the right to become root: a container can
 mount the machine's root folder. It is the default for every user, since a
-machine for containers is of little use without; ` + "`docker: false`" + ` takes it from one.
+machine for containers is of little use without; ` + "`docker: false`" + ` takes it from one,
+and ` + "`docker: rootless`" + ` gives an engine instead that runs as the user alone.
 `
 
 // Reference returns a Markdown page of every key. gpuModels, where given, are

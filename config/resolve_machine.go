@@ -21,6 +21,7 @@ const (
 	defaultLogMaxSize  = "50m"
 	defaultLogMaxFiles = 3
 	defaultTimeout     = 30 // seconds
+	defaultUnusedDays  = 30
 )
 
 // otherwise returns the value, or the fallback where none is set.
@@ -189,6 +190,9 @@ func (r *resolver) docker(k *dockerKeys, path string) *Docker {
 	out.ShmSize = k.shmSize.v
 	out.Publish = otherwise(k.publish, PublishAny)
 	out.RegistryProxy = valuesOf(k.mirrors)
+	if k.prune != nil && otherwise(k.prune.on, true) {
+		out.Prune = &Prune{Every: otherwise(k.prune.every, "weekly"), UnusedDays: otherwise(k.prune.days, defaultUnusedDays)}
+	}
 	if k.log != nil {
 		out.LogMaxSize = otherwise(k.log.maxSize, defaultLogMaxSize)
 		out.LogMaxFiles = otherwise(k.log.maxFiles, defaultLogMaxFiles)
@@ -340,7 +344,8 @@ func userOf(u *userKeys, first, docker bool) User {
 		FullName:     u.fullName.v,
 		PasswordHash: u.password.value(),
 		Groups:       valuesOf(u.groups),
-		Docker:       docker && otherwise(u.docker, true),
+		Docker:       docker && otherwise(u.docker, "true") == "true",
+		Rootless:     docker && u.docker.v == rootlessWord,
 		Shell:        u.shell.v,
 	}
 	for _, k := range u.authorizedKeys.items {
@@ -377,6 +382,10 @@ func (r *resolver) checkUser(m *machineKeys, u *userKeys, user User, path string
 	}
 	if u == m.settings.user && !u.name.set() { // in a list it is required
 		r.error(u.at, path, "the user has no name", "add name: ops, or another login name")
+	}
+	if u.docker.v == rootlessWord && m.settings.docker != nil && !otherwise(m.settings.docker.on, true) {
+		r.error(u.docker.at, under(path, "docker"), "rootless Docker is a part of Docker, which is off", "write docker: {} for the machine, or remove this",
+			r.related(m.settings.docker.at, "docker is off here"))
 	}
 	if u.sudo.ok() && user.Sudo == SudoPassword && !u.password.set() {
 		r.error(u.sudo.at, under(path, "sudo"), "sudo would ask for a password that this user does not have", "add password_file or password_hash, or write sudo: nopassword")

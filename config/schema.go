@@ -144,6 +144,10 @@ func (f boolForm) schema(*schemaWriter) map[string]any {
 	return map[string]any{"type": "boolean"}
 }
 
+func (accessForm) schema(*schemaWriter) map[string]any {
+	return map[string]any{"enum": []any{true, false, rootlessWord}}
+}
+
 func (rawForm) schema(*schemaWriter) map[string]any { return map[string]any{"type": "object"} }
 
 func (p namedForm) schema(s *schemaWriter) map[string]any {

@@ -132,7 +132,7 @@ type userKeys struct {
 	authorizedKeys list[publicKeys]
 	groups         list[text]
 	sudo           text
-	docker         value[bool]
+	docker         text
 	shell          text
 }
 
@@ -195,6 +195,14 @@ type dockerKeys struct {
 	publish      text
 	addressPools list[*addressPoolKeys]
 	mirrors      list[text]
+	prune        *pruneKeys
+}
+
+type pruneKeys struct {
+	section
+	on    value[bool]
+	every text
+	days  value[int]
 }
 
 type logKeys struct {

@@ -138,7 +138,7 @@ func explainMachine(out io.Writer, m *plan.Machine) error {
 		line("at boot", "%s", settingsText(m.GPU))
 	}
 	if m.Docker != nil {
-		line("docker", "Docker CE %s", orNewest(m.Docker.Version))
+		line("docker", "%s", dockerText(m.Docker))
 		line("ports", "%s", portsText(m.Docker))
 	}
 	if m.Toolkit != nil {

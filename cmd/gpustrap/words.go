@@ -31,6 +31,18 @@ func appText(a config.App) string {
 	return text
 }
 
+// dockerText says in a line how Docker is set up.
+func dockerText(d *config.Docker) string {
+	text := "Docker CE " + orNewest(d.Version)
+	if d.DataRoot != "" {
+		text += ", images and containers in " + d.DataRoot
+	}
+	if d.Prune != nil {
+		text += fmt.Sprintf(", images unused for %s removed %s", count(d.Prune.UnusedDays, "day"), d.Prune.Every)
+	}
+	return text
+}
+
 // userText says in a line what a user may do and how they log in.
 func userText(u config.User) string {
 	var how []string
@@ -43,6 +55,9 @@ func userText(u config.User) string {
 	text := u.Name + " (" + strings.Join(how, ", ") + ")"
 	if u.Sudo != config.SudoNo {
 		text += ", sudo"
+	}
+	if u.Rootless {
+		text += ", rootless Docker of their own"
 	}
 	if u.Docker {
 		text += ", docker group: is root on this machine, whatever sudo says"
