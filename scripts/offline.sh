@@ -42,6 +42,7 @@ END
 run mkdir -p "$offline_lists"
 export APT_CONFIG=$conf
 if ! apt_get update -o APT::Update::Error-Mode=any; then
-    from_network "apt does not accept the repository on the installation medium: $(grep -a '^[EW]: ' "$GPUSTRAP_LOG" | tail -n 1)" \
+    # Its first complaint names the file, the last one only says that there were some.
+    from_network "apt does not accept the repository on the installation medium: $(tail -n 60 "$GPUSTRAP_LOG" | grep -a -m 1 '^[EW]: ')" \
         "the medium is damaged or was changed: 'gpustrap verify' says so of the image; write it again"
 fi

@@ -98,7 +98,11 @@ log_place() {
 on_error() {
     local status=$1 last
     trap - ERR
-    dry_run || last=$(tail -n 8 "$GPUSTRAP_LOG" | sed 's/^/    /')
+    # apt names the file that it does not accept above the last lines.
+    dry_run || last=$({
+        tail -n 40 "$GPUSTRAP_LOG" | head -n -8 | grep -a '^E: Failed to fetch'
+        tail -n 8 "$GPUSTRAP_LOG"
+    } | sed 's/^/    /')
     say "gpustrap: failed while: $current_step"
     [ -z "$last_command" ] || say "  the command was: $last_command (status $status)"
     if [ -n "${last:-}" ]; then
