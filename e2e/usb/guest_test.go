@@ -42,6 +42,7 @@ var guestScenarios = []struct {
 	{"slow", true, `image.iso, verified`},
 	{"own-stick", true, `image.iso, verified`},
 	{"qemu-stick", true, `/dev/sda: image.iso, verified`},
+	{"reread", true, `/dev/sda1\s+/dev/sda2`},
 	{"pulled", false, `writing stopped after .* MiB: the device is no longer there`},
 }
 
