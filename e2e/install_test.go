@@ -96,6 +96,7 @@ hostname: box
 user: {name: ops, authorized_keys: [%q]}
 storage: {layout: %s, disk: {serial: %s}}
 docker: false
+network: {dhcp: true}
 boot: {confirm: none}
 report: %q
 autoinstall:
