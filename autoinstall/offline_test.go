@@ -45,12 +45,12 @@ func remastered(t *testing.T, tg *target, a *apttest.Archive, release, offline s
 	}}.Make(t)
 	program, image := filepath.Join(dir, "gpustrap"), filepath.Join(dir, "vault.iso")
 	for _, command := range [][]string{
-		{"go", "build", "-o", program, "../cmd/gpustrap"},
+		{"go", "build", "-trimpath", "-o", program, "../cmd/gpustrap"}, // as make build does: what it compiled is taken
 		{program, "lock", "-c", filepath.Join(dir, "g.yaml"), "--iso", medium},
 		{program, "remaster", "-c", filepath.Join(dir, "g.yaml"), "--iso", medium, "-o", image},
 	} {
 		cmd := exec.Command(command[0], command[1:]...)
-		cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(dir, "cache"))
+		cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(dir, "cache"), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v\n%s", command, err, out)
 		}
@@ -229,7 +229,7 @@ func TestFallsBackToTheNetwork(t *testing.T) {
 	if err != nil || !strings.Contains(out, "packages come from the network") {
 		t.Fatalf("%v\n%s\n%s", err, out, tg.run("tail -n 30 /var/log/gpustrap/install.log"))
 	}
-	if got := tg.run("dpkg-query -W -f '${Version} ' docker-ce containerd.io"); got != "5:29.7.2-1~ubuntu.24.04~noble 2.2.6-1~ubuntu.24.04~noble" {
+	if got := tg.run("dpkg-query -W -f '${Package} ${Version} ' docker-ce containerd.io"); got != "containerd.io 2.2.6-1~ubuntu.24.04~noble docker-ce 5:29.7.2-1~ubuntu.24.04~noble" {
 		t.Errorf("Docker and containerd are %s", got)
 	}
 	if got := tg.run("apt-cache policy docker-ce | grep Candidate"); !strings.HasSuffix(got, newer) {
