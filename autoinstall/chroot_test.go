@@ -410,7 +410,7 @@ func TestHalfARun(t *testing.T) {
 	const release = "24.04"
 	tg := newTarget(t, release)
 	a := apttest.New(t, release)
-	in := on(a, lab(release))
+	in := on(a, shared(release))
 	seed := mustRender(t, in)
 	tg.write("/crash", "")
 	out, err := tg.install(seed, release)

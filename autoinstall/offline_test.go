@@ -44,13 +44,17 @@ func remastered(t *testing.T, tg *target, a *apttest.Archive, release, offline s
 		".disk/info":                 "Ubuntu-Server " + release + " LTS \"Stand In\" - Release amd64 (20260101)\n",
 	}}.Make(t)
 	program, image := filepath.Join(dir, "gpustrap"), filepath.Join(dir, "vault.iso")
+	build := exec.Command("go", "build", "-trimpath", "-o", program, "../cmd/gpustrap") // as make build does: what it compiled is taken
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	for _, command := range [][]string{
-		{"go", "build", "-trimpath", "-o", program, "../cmd/gpustrap"}, // as make build does: what it compiled is taken
 		{program, "lock", "-c", filepath.Join(dir, "g.yaml"), "--iso", medium},
 		{program, "remaster", "-c", filepath.Join(dir, "g.yaml"), "--iso", medium, "-o", image},
 	} {
 		cmd := exec.Command(command[0], command[1:]...)
-		cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(dir, "cache"), "CGO_ENABLED=0")
+		cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(dir, "cache"))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v\n%s", command, err, out)
 		}

@@ -175,8 +175,8 @@ func TestBootMenu(t *testing.T) {
 		install  bool
 	}{
 		{"bios, default", vm.BIOS, []string{"ret"}, true},
-		{"bios, interactive installer", vm.BIOS, []string{"down", "down", "ret"}, false},
-		{"uefi, interactive installer", vm.UEFI, []string{"down", "down", "ret"}, false},
+		{"bios, interactive installer", vm.BIOS, []string{"down", "down", "down", "ret"}, false},
+		{"uefi, interactive installer", vm.UEFI, []string{"down", "down", "down", "ret"}, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
