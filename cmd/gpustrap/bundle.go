@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 )
 
@@ -145,43 +144,35 @@ func writeTree(files fs.FS, out string, each func(int64) error) (err error) {
 // writeTar writes the files into an archive (POSIX.1-1988's ustar form), in the
 // order of their names and with their own dates.
 func writeTar(files fs.FS, out string, each func(int64) error) error {
-	pending, err := renameio.NewPendingFile(out, renameio.WithPermissions(0o644))
-	if err != nil {
-		return err
-	}
-	t := tar.NewWriter(pending)
-	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || name == "." {
-			return err
-		}
-		info, err := d.Info()
+	return replaceFile(out, 0o644, func(f io.Writer) error {
+		t := tar.NewWriter(f)
+		err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+			if err != nil || name == "." {
+				return err
+			}
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			header := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: info.Size(), Mode: 0o644, ModTime: info.ModTime()}
+			if d.IsDir() {
+				header.Typeflag, header.Name, header.Size, header.Mode = tar.TypeDir, name+"/", 0, 0o755
+				return t.WriteHeader(header)
+			}
+			if err := t.WriteHeader(header); err != nil {
+				return err
+			}
+			n, err := copyOut(t, files, name)
+			if err != nil {
+				return err
+			}
+			return each(n)
+		})
 		if err != nil {
 			return err
 		}
-		header := &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: info.Size(), Mode: 0o644, ModTime: info.ModTime()}
-		if d.IsDir() {
-			header.Typeflag, header.Name, header.Size, header.Mode = tar.TypeDir, name+"/", 0, 0o755
-			return t.WriteHeader(header)
-		}
-		if err := t.WriteHeader(header); err != nil {
-			return err
-		}
-		n, err := copyOut(t, files, name)
-		if err != nil {
-			return err
-		}
-		return each(n)
+		return t.Close()
 	})
-	if err == nil {
-		err = t.Close()
-	}
-	if err == nil {
-		err = pending.CloseAtomicallyReplace()
-	}
-	if err != nil {
-		return errors.Join(err, pending.Cleanup())
-	}
-	return nil
 }
 
 func copyOut(to io.Writer, files fs.FS, name string) (int64, error) {

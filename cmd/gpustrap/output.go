@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -50,19 +51,25 @@ func writeWhole(w *world, out string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(name, data); err != nil {
+	err = replaceFile(name, secretFile, func(f io.Writer) error {
+		_, err := f.Write(data)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("cannot write %s: %w", out, pathReason(err))
 	}
 	return nil
 }
 
-// replaceFile puts a new file, for its owner alone, in a file's place.
-func replaceFile(name string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // its mode is secretFile
+// replaceFile puts a new file in a file's place, whole or not at all.
+func replaceFile(name string, mode fs.FileMode, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	if err = f.Chmod(mode); err == nil {
+		err = write(f)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
