@@ -187,6 +187,7 @@ type Archive struct {
 	Root        string // the folder that is served
 	release     string
 	entity      *openpgp.Entity
+	moment      time.Time // of the latest publication
 }
 
 // New serves the repositories of one release: ubuntu, docker and toolkit.
@@ -212,6 +213,7 @@ func New(t testing.TB, release string) *Archive {
 	a := &Archive{
 		Root: t.TempDir(), release: release, entity: entity, Key: key.Bytes(),
 		Fingerprint: fmt.Sprintf("%X", entity.PrimaryKey.Fingerprint),
+		moment:      time.Now().UTC().Truncate(time.Second).Add(-time.Hour),
 	}
 	server := httptest.NewServer(http.FileServer(http.Dir(a.Root)))
 	t.Cleanup(server.Close)
@@ -325,7 +327,7 @@ func (a *Archive) Publish(t testing.TB, name, suite string, components map[strin
 	t.Helper()
 	dist := filepath.Join(a.Root, name, "dists", suite)
 	release := fmt.Sprintf("Origin: Ubuntu\nLabel: %s\nSuite: %s\nCodename: %s\nDate: %s\nArchitectures: amd64\nComponents:",
-		name, suite, suite, time.Now().UTC().Format(time.RFC1123))
+		name, suite, suite, a.moment.Add(time.Second).Format(time.RFC1123))
 	if name != "ubuntu" {
 		release = strings.Replace(release, "Ubuntu", "Docker", 1)
 	}
@@ -364,8 +366,11 @@ func (a *Archive) publishFlat(t testing.TB, name string, packages []Package) {
 		"Origin: NVIDIA\nDate: Fri, 27 Apr 2018 00:00:00 UTC\nSHA512:\n %x %d Packages\n", sha512.Sum512([]byte(index)), len(index)))
 }
 
+// sign publishes a Release file, a second after the one before: apt asks what
+// changed since a second, and would take two within one for the same.
 func (a *Archive) sign(t testing.TB, at, text string) {
 	t.Helper()
+	a.moment = a.moment.Add(time.Second)
 	var out bytes.Buffer
 	w, err := clearsign.Encode(&out, a.entity.PrivateKey, &packet.Config{DefaultHash: crypto.SHA512})
 	if err == nil {
@@ -376,6 +381,9 @@ func (a *Archive) sign(t testing.TB, at, text string) {
 	}
 	if err == nil {
 		err = os.WriteFile(at, out.Bytes(), 0o644)
+	}
+	if err == nil {
+		err = os.Chtimes(at, a.moment, a.moment)
 	}
 	if err != nil {
 		t.Fatal(err)
