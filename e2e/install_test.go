@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpustrap/gpustrap/e2e/oracle"
 	"github.com/gpustrap/gpustrap/e2e/vm"
 )
 
@@ -118,16 +120,21 @@ func TestInstall(t *testing.T) {
 		bus      vm.Bus
 		layout   string
 		root     string // the installed system's
+		data     bool   // with a disk of data that is kept
 	}{
-		{vm.UEFI, vm.USB, "lvm", "/dev/mapper/ubuntu--vg-ubuntu--lv ext4"},
-		{vm.BIOS, vm.CD, "direct", "/dev/vda2 ext4"},
+		{vm.UEFI, vm.USB, "lvm", "/dev/mapper/ubuntu--vg-ubuntu--lv ext4", false},
+		{vm.BIOS, vm.CD, "direct", "/dev/vda2 ext4", true},
 	}
 	for _, test := range tests {
 		t.Run(string(test.firmware)+"-"+test.layout, func(t *testing.T) {
 			t.Parallel()
 			events, endpoint := serveEvents(t)
-			config := writeConfig(t, installConfig(test.layout, "DISK1", endpoint))
-			image, _ := remaster(t, config, sampleMedium(t, "24.04", "full"))
+			text := installConfig(test.layout, "DISK1", endpoint)
+			if test.data {
+				text = strings.Replace(text, "disk: {serial: DISK1}", "disk: {serial: DISK1}, data: [{disk: {serial: DATA1}, mount: /srv}]", 1)
+				text = strings.Replace(text, "echo late", "cat /srv/kept", 1)
+			}
+			image, _ := remaster(t, writeConfig(t, text), sampleMedium(t, "24.04", "full"))
 			machine := vm.Config{
 				Firmware: test.firmware, MemoryMiB: 2048, Network: true,
 				Medium: vm.Medium{Path: image, Bus: test.bus},
@@ -137,6 +144,9 @@ func TestInstall(t *testing.T) {
 					{Path: emptyDisk(t, 8<<30), Serial: "DISK1"},
 				},
 				Family: "gpustrap-e2e install",
+			}
+			if test.data {
+				machine.Disks = append(machine.Disks, vm.Disk{Path: dataDisk(t), Serial: "DATA1"})
 			}
 			report := bootAndReport(t, machine, installLimit)
 			if got := report["install"]; got != "ok" {
@@ -158,6 +168,9 @@ func TestInstall(t *testing.T) {
 			checkInstalled(t, vm.ParseReport(m.Serial())["installed-system"], test.root)
 			if err := m.WaitFor(within(t, time.Minute), "  ssh ops@10.0.2.15"); err != nil {
 				t.Errorf("what stands above the login prompt: %v", err)
+			}
+			if test.data {
+				checkKept(t, machine.Disks[1].Path)
 			}
 		})
 	}
@@ -196,6 +209,51 @@ func modified(t *testing.T, disks []vm.Disk) []time.Time {
 		times = append(times, info.ModTime())
 	}
 	return times
+}
+
+// The second partition of a disk of data, in bytes.
+const (
+	dataStart = 33 << 20
+	dataSize  = 64 << 20
+)
+
+// dataDisk makes a disk that somebody's file is on, as an earlier installation
+// left it.
+func dataDisk(t *testing.T) string {
+	t.Helper()
+	disk := emptyDisk(t, 128<<20)
+	run(t, "label: gpt\nstart=1MiB,size=32MiB\nstart=33MiB,size=64MiB\n", "sfdisk", "--quiet", disk)
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "kept"), []byte("late\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "", "mke2fs", "-q", "-t", "ext4", "-d", folder, "-E", fmt.Sprintf("offset=%d", dataStart), disk, fmt.Sprintf("%dk", dataSize>>10))
+	return disk
+}
+
+// checkKept holds that the file is still there, that the file system is the
+// same one, and that the installed system mounted it at /srv.
+func checkKept(t *testing.T, disk string) {
+	t.Helper()
+	volume := fmt.Sprintf("%s?offset=%d", disk, dataStart)
+	if got := run(t, "", "debugfs", "-R", "cat /kept", volume); !strings.HasSuffix(got, "late\n") {
+		t.Errorf("the file is gone: %s", got)
+	}
+	if got := run(t, "", "dumpe2fs", "-h", volume); !regexp.MustCompile(`Last mounted on: +/srv\n`).MatchString(got) {
+		t.Errorf("the installed system did not mount the disk of data:\n%s", got)
+	}
+}
+
+// run runs one of the host's tools and returns what it printed.
+func run(t *testing.T, input, tool string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(oracle.Need(t, tool), args...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", tool, err, out)
+	}
+	return string(out)
 }
 
 // checkInstalled checks what the installed system says of itself.

@@ -8,7 +8,7 @@ import time
 
 import yaml
 
-from . import autoinstall, cases, events, storage, target
+from . import actions, autoinstall, cases, events, storage, target
 from .storage import TARGET
 
 # Subiquity makes these in the live system for commands to find.
@@ -93,8 +93,16 @@ def _apply(reporter, document):
                         pass
                 if name == "Filesystem":
                     with reporter.step(f"{name}/apply_autoinstall_config/convert_autoinstall_config"):
-                        plan = storage.plan(document.get("storage"))
+                        plan = _plan(document.get("storage") or {})
     return plan
+
+
+def _plan(section):
+    """Returns the disk that the boot loader goes to, the layout's name or the
+    list of actions, and the sizing policy."""
+    if section.get("layout") or not section.get("config"):
+        return storage.plan(section)
+    return actions.boot_disk(section["config"]), section["config"], None
 
 
 def _confirm():
@@ -133,8 +141,9 @@ def _curtin_install(reporter, base, document, plan):
     with step("initial"):
         os.makedirs(TARGET, exist_ok=True)
     with step("partitioning"):
-        print(f"standin-installer: installing to {disk.path}, layout {layout}", flush=True)
-        mounts = storage.prepare(disk, layout, policy, uefi)
+        own = isinstance(layout, list)
+        print(f"standin-installer: installing to {disk.path}, layout {'of storage actions' if own else layout}", flush=True)
+        mounts = actions.prepare(layout) if own else storage.prepare(disk, layout, policy, uefi)
     with step("extract"):
         target.extract((document.get("source") or {}).get("id"))
         storage.write_fstab(mounts)

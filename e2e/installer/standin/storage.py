@@ -100,8 +100,6 @@ def plan(section):
     """Returns the disk, layout name and sizing policy that a storage section
     means. An unknown layout name is direct, as in Subiquity."""
     section = section or {}
-    if section.get("config"):
-        raise Unsupported("the stand-in installer does storage.layout only, not storage.config")
     layout = section.get("layout") or {}
     for key in ("password", "key", "mode", "reset-partition", "ptable"):
         if layout.get(key):
