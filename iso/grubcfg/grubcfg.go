@@ -77,6 +77,8 @@ type Entry struct {
 	// Kernel is the path given to the linux command, as GRUB sees it. Variables
 	// stay as they are written: ${iso_path}.
 	Kernel string
+	// Initrds are the paths given to the initrd command that follows.
+	Initrds []string
 	// Args are the kernel's arguments as the kernel splits them, with "---" and
 	// what follows it. Variables stay as they are written.
 	Args []string
@@ -149,9 +151,10 @@ type menuEntry struct {
 
 // linuxCmd is a linux command in an entry's block.
 type linuxCmd struct {
-	stmt   *statement
-	kernel word
-	args   []word
+	stmt    *statement
+	kernel  word
+	args    []word
+	initrds []word // of the initrd command that follows
 }
 
 // menuEntries returns every menuentry of the script with what is around it.
@@ -209,6 +212,9 @@ func linuxCommands(block *list) []linuxCmd {
 		if (st.is("linux") || st.is("linux16") || st.is("linuxefi")) && len(st.words) > 1 {
 			found = append(found, linuxCmd{stmt: st, kernel: st.words[1], args: st.words[2:]})
 		}
+		if (st.is("initrd") || st.is("initrd16") || st.is("initrdefi")) && len(found) > 0 {
+			found[len(found)-1].initrds = st.words[1:]
+		}
 		return true
 	})
 	return found
@@ -238,7 +244,7 @@ func (m menuEntry) entries() []Entry {
 	}
 	entries := make([]Entry, 0, len(m.linux))
 	for _, c := range m.linux {
-		e.Kernel = c.kernel.text
+		e.Kernel, e.Initrds = c.kernel.text, texts(c.initrds)
 		e.CommandLine = loaderCommandLine(texts(c.args))
 		e.Args = kernelArgs(e.CommandLine)
 		e.Installer = c.isInstaller()
