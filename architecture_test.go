@@ -39,6 +39,7 @@ var floors = map[string]int{
 	"iso":            1,
 	"usb":            1,
 	"autoinstall":    2,
+	"netboot/boot":   2,
 	"plan":           3,
 	"cmd/gpustrap":   5,
 }
