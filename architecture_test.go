@@ -17,35 +17,36 @@ const module = "github.com/gpustrap/gpustrap"
 // floor, and packages on one floor do not know each other. A package that lies
 // inside another one's folder is a room of it: the owner imports its rooms.
 var floors = map[string]int{
-	"report":         0,
-	"apps":           0,
-	"download":       0,
-	"keys":           0,
-	"graph":          0,
-	"templates":      0,
-	"scripts":        0,
-	"iso/cidata":     0,
-	"iso/eltorito":   0,
-	"iso/gpt":        0,
-	"iso/grubcfg":    0,
-	"iso/iso9660":    0,
-	"netboot/dhcp":   0,
-	"netboot/events": 0,
-	"netboot/image":  0,
-	"netboot/tftp":   0,
-	"apt":            1,
-	"config":         1,
-	"gpu":            1,
-	"iso":            1,
-	"usb":            1,
-	"autoinstall":    2,
-	"netboot/boot":   2,
-	"plan":           3,
-	"cmd/gpustrap":   5,
+	"report":          0,
+	"apps":            0,
+	"download":        0,
+	"keys":            0,
+	"graph":           0,
+	"templates":       0,
+	"scripts":         0,
+	"iso/cidata":      0,
+	"iso/eltorito":    0,
+	"iso/gpt":         0,
+	"iso/grubcfg":     0,
+	"iso/iso9660":     0,
+	"netboot/dhcp":    0,
+	"netboot/events":  0,
+	"netboot/image":   0,
+	"netboot/redfish": 0,
+	"netboot/tftp":    0,
+	"apt":             1,
+	"config":          1,
+	"gpu":             1,
+	"iso":             1,
+	"usb":             1,
+	"autoinstall":     2,
+	"netboot/boot":    2,
+	"plan":            3,
+	"cmd/gpustrap":    5,
 }
 
 // testSupport lists packages that only tests import.
-var testSupport = []string{"e2e", "iso/isotest", "apt/apttest"}
+var testSupport = []string{"e2e", "iso/isotest", "apt/apttest", "netboot/redfish/redfishtest"}
 
 type goPackage struct {
 	ImportPath string

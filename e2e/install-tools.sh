@@ -16,6 +16,7 @@ packages="
 	grub-common grub-emu grub-pc-bin gnupg graphviz bc time
 	qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64
 	cloud-init whois jq shellcheck
+	python3-sushy
 "
 
 # missing prints the packages of the list that are not installed.
