@@ -164,6 +164,8 @@ func (d *decoder) unknownKey(k *yaml.Node, path string, known []entry) string {
 	near := nearest(k.Value, names)
 	if near != "" {
 		detail = "did you mean \"" + near + "\"?"
+	} else if k.Value == "password" && lastKey(path) == "bmc" {
+		detail = "write it to a file that only you can read, and name that by password_file"
 	} else if hint, ok := elsewhere[k.Value]; ok {
 		detail = hint
 	}

@@ -135,6 +135,8 @@ func settingsFields(gpuModels []string) []field[settings] {
 		key("ready", func(s *settings) **readyKeys { return &s.ready }, readyForm(),
 			"What `gpu-ready` does besides, which proves the machine at every boot and writes a receipt.", ""),
 		key("boot", func(s *settings) **bootKeys { return &s.boot }, bootForm(), "Boot menu of the installation medium.", ""),
+		key("bmc", func(s *settings) **bmcKeys { return &s.bmc }, bmcForm(),
+			"The machine's BMC, by which `gpustrap install --bmc` boots it from its medium. What machines share may stand at the top or in a profile.", "none"),
 		key("after", func(s *settings) *text { return &s.after }, enumOf("what a machine can do after the installation", "poweroff", "reboot"),
 			"What the machine does when the installation is over.", "`poweroff`"),
 		key("reinstall", func(s *settings) *value[bool] { return &s.reinstall }, boolForm{},

@@ -56,6 +56,8 @@ type Machine struct {
 	Boot  Boot
 	After After // what the machine does when the installation is over
 
+	BMC *BMC // nil: none
+
 	Reinstall bool    // a disk that was installed already is erased too
 	Report    string  // URL that the installer posts its events to; empty: none
 	Offline   Offline // where packages come from during the installation
@@ -329,6 +331,18 @@ type Ready struct {
 type Boot struct {
 	Confirm Confirm
 	Timeout int // seconds that the menu counts down
+}
+
+// BMC is the machine's baseboard management controller, spoken to by Redfish.
+type BMC struct {
+	URL          string
+	User         string
+	PasswordFile string // relative to the folder of the configuration; empty: none
+	System       string // Id, UUID or serial number of the machine there; empty: it has one
+	Fingerprint  string // SHA-256 of the BMC's certificate, hexadecimal, perhaps with colons; empty: not pinned
+	CA           string // certificates in PEM; empty: this computer's authorities
+	Insecure     bool   // any certificate, or none
+	Legacy       bool   // the medium is booted by BIOS, not UEFI
 }
 
 // Confirm says what happens before a disk is erased.

@@ -73,6 +73,7 @@ func mergeSettings(base, over settings) settings {
 		autoinstall:  mergeAutoinstall(base.autoinstall, over.autoinstall),
 		reinstall:    latest(base.reinstall, over.reinstall),
 		report:       latest(base.report, over.report),
+		bmc:          mergeSection(base.bmc, over.bmc, mergeBMC),
 	}
 }
 

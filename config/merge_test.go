@@ -64,7 +64,7 @@ func leaves(s settings) map[string]mark {
 
 // replaced are mappings that replace the inherited value as a whole, or are not
 // merged but kept.
-var replaced = []string{"autoinstall", "disk", "key", "authorized_keys", "ca_certs"}
+var replaced = []string{"autoinstall", "disk", "key", "authorized_keys", "ca_certs", "ca"}
 
 // emptied returns the same document with every mapping and nothing in it.
 func emptied(v map[string]any) map[string]any {

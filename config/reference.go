@@ -40,7 +40,8 @@ needs a ` + "`match`" + `.
 ## Secrets
 
 A password is only ever a crypt hash, sha512-crypt (` + "`$6$`" + `) or yescrypt (` + "`$y$`" + `), in the
-file or in a file of its own; ` + "`gpustrap hash`" + ` makes one. What a report shows of the
+file or in a file of its own; ` + "`gpustrap hash`" + ` makes one. A BMC's stands in plain text
+in a file that only ` + "`gpustrap install`" + ` reads. What a report shows of the
 file has its secrets hidden.
 
 Membership of the docker group is the right to become root: a container can

@@ -77,6 +77,7 @@ func (r *resolver) machine(m *machineKeys, path string) Machine {
 	out.Files = r.files(s.files, path)
 	out.LateCommands, out.FirstBoot = valuesOf(s.lateCommands), valuesOf(s.firstBoot)
 	out.Ready = r.ready(s, out.GPU, path)
+	out.BMC = r.bmc(s.bmc, path)
 	out.Boot = r.boot(s.boot, out.Storage.Exact(), path)
 	return out
 }

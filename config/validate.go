@@ -14,6 +14,7 @@ func (r *resolver) checkFleet(fleet *Fleet) {
 	r.checkMatches(fleet)
 	r.checkAddresses(fleet)
 	r.checkDisks(fleet)
+	r.checkBMCs(fleet)
 }
 
 // checkNames compares names and hostnames without case: they become names of

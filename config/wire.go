@@ -122,6 +122,7 @@ type settings struct {
 	after, offline         text
 	reinstall              value[bool]
 	report                 text
+	bmc                    *bmcKeys
 	autoinstall            value[*yaml.Node]
 }
 
@@ -308,6 +309,15 @@ type readyKeys struct {
 	report text
 	token  text // the token itself, read from token_file
 	dcgmi  text
+}
+
+type bmcKeys struct {
+	section
+	url, user, passwordFile text
+	system                  text
+	fingerprint, ca         text
+	insecure                value[bool]
+	boot                    text
 }
 
 type bootKeys struct {
