@@ -52,6 +52,7 @@ const (
 	finish     = "finish.sh"
 	failed     = "failed.sh"
 	pick       = "pick-machine.sh"
+	withMedium = "with-medium.sh"
 )
 
 // The unit that shows who the machine is, and its script.
@@ -61,7 +62,7 @@ const (
 )
 
 // liveScripts names them.
-var liveScripts = []string{guard, chooseDisk, keepData, growRoot, finish, failed, pick}
+var liveScripts = []string{guard, chooseDisk, keepData, growRoot, finish, failed, pick, withMedium}
 
 // filesOf names the files that a step takes.
 var filesOf = map[string][]string{

@@ -163,14 +163,13 @@ func (b *builder) commands(doc *Document) {
 				b.shared = append(b.shared, command)
 			}
 		}
+		install := []string{"curtin", "in-target", "--", "bash", scriptFolder + "/install.sh", "--installer"}
 		if b.in.Offline != nil {
-			doc.LateCommands = append(doc.LateCommands, Command{Shell: showMedium})
+			b.carry(&doc.LateCommands, withMedium)
+			install = append([]string{"bash", liveFolder + "/" + withMedium}, install...)
 		}
-		b.run(&doc.LateCommands, "curtin", "in-target", "--", "bash", scriptFolder+"/install.sh", "--installer")
+		b.run(&doc.LateCommands, install...)
 		b.shared = append(b.shared, doc.LateCommands[len(doc.LateCommands)-1].Shell)
-		if b.in.Offline != nil {
-			doc.LateCommands = append(doc.LateCommands, Command{Shell: hideMedium})
-		}
 	}
 	b.console(&doc.LateCommands)
 	b.carry(&doc.LateCommands, finish)

@@ -205,6 +205,9 @@ func TestRefusesAlteredMedia(t *testing.T) {
 			if err == nil {
 				t.Error("the installation succeeds")
 			}
+			if strings.Contains(out, "these mounts are left") {
+				t.Errorf("the medium stays mounted:\n%s", out)
+			}
 			for _, want := range tt.want {
 				if !strings.Contains(out, want) {
 					t.Errorf("no %q in\n%s", want, out)
