@@ -18,6 +18,16 @@ import (
 // pool.
 const KeyName = "gpustrap.asc"
 
+// Attachment is a file that an offline repository carries beside packages, such as
+// the archive of a container image. Every Release file has its size and SHA-256 in
+// the field Attachments, which apt does not know: whoever uses the file compares.
+type Attachment struct {
+	Name   string // path in the repository
+	File   string // path on disk
+	Size   int64  // bytes
+	SHA256 string
+}
+
 // NewRepository returns an offline repository with the packages of a lock: each
 // class a suite, dists/CLASS, with the component main, and the packages in pool. A
 // machine's source for it is
@@ -30,9 +40,9 @@ const KeyName = "gpustrap.asc"
 //
 // paths says where the package of each key lies, as FetchPackages returns it. The
 // date is that of all files and of the signatures; zero means that of the newest
-// suite in the lock. Same lock, same key, same date: same bytes. Packages are read
+// suite in the lock. Same lock, attachments, key and date: same bytes. Packages are read
 // when the repository is; the digests in its indexes are the lock's.
-func NewRepository(l *Lock, paths map[string]string, key *SigningKey, date time.Time) (fs.FS, error) {
+func NewRepository(l *Lock, paths map[string]string, attached []Attachment, key *SigningKey, date time.Time) (fs.FS, error) {
 	if date.IsZero() {
 		date = l.date()
 	}
@@ -57,8 +67,18 @@ func NewRepository(l *Lock, paths map[string]string, key *SigningKey, date time.
 		}
 		stanzas[p.Key] = fmt.Sprintf("%s\nFilename: %s\nSize: %d\nSHA256: %s\n", strings.TrimRight(control.Text, "\n"), place, p.Size, p.SHA256)
 	}
+	list := ""
+	for i, a := range attached {
+		if i == 0 {
+			list = "Attachments:\n"
+		}
+		if err := tree.addFile(a.Name, a.File, a.Size); err != nil {
+			return nil, fmt.Errorf("cannot write the repository: %w", err)
+		}
+		list += fmt.Sprintf(" %s %d %s\n", a.SHA256, a.Size, a.Name)
+	}
 	for i := range l.Classes {
-		if err := tree.addSuite(&l.Classes[i], stanzas, key, date); err != nil {
+		if err := tree.addSuite(&l.Classes[i], stanzas, list, key, date); err != nil {
 			return nil, err
 		}
 	}
@@ -102,7 +122,7 @@ func (t *tree) place(p *LockedPackage) string {
 	return name
 }
 
-func (t *tree) addSuite(c *LockedClass, stanzas map[string]string, key *SigningKey, date time.Time) error {
+func (t *tree) addSuite(c *LockedClass, stanzas map[string]string, attached string, key *SigningKey, date time.Time) error {
 	var packages bytes.Buffer
 	for i, k := range c.Packages {
 		if i > 0 {
@@ -134,6 +154,7 @@ func (t *tree) addSuite(c *LockedClass, stanzas map[string]string, key *SigningK
 		t.addText(path.Join(folder, f.name), f.text)
 		fmt.Fprintf(&release, " %s %d %s\n", sum256(f.text), len(f.text), f.name)
 	}
+	release.WriteString(attached)
 	t.addText(path.Join(folder, "Release"), release.Bytes())
 	clear, err := key.clearSigned(release.Bytes(), date)
 	if err != nil {

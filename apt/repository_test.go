@@ -60,7 +60,7 @@ func bundle(t testing.TB, key *apt.SigningKey) (fs.FS, *apt.Lock) {
 	if last == 0 || last != total {
 		t.Errorf("progress ended at %d of %d", last, total)
 	}
-	r, err := apt.NewRepository(l, paths, key, time.Time{})
+	r, err := apt.NewRepository(l, paths, nil, key, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestSigningKey(t *testing.T) {
 func TestRepositoryErrors(t *testing.T) {
 	key := signingKey(t)
 	_, l := bundle(t, key)
-	if _, err := apt.NewRepository(l, nil, key, today); err == nil || !strings.Contains(err.Error(), "has not been downloaded") {
+	if _, err := apt.NewRepository(l, nil, nil, key, today); err == nil || !strings.Contains(err.Error(), "has not been downloaded") {
 		t.Errorf("error %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "x.deb")
@@ -160,7 +160,7 @@ func TestRepositoryErrors(t *testing.T) {
 	if err := os.WriteFile(file, []byte("!<arch>\nx"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := apt.NewRepository(l, paths, key, today); err == nil || !strings.Contains(err.Error(), "are expected") {
+	if _, err := apt.NewRepository(l, paths, nil, key, today); err == nil || !strings.Contains(err.Error(), "are expected") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -1,6 +1,8 @@
 package autoinstall
 
 import (
+	"archive/tar"
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,7 +19,8 @@ import (
 // offlineConfig is the air-gapped example's machine, with an archive for the lock.
 func offlineConfig(a *apttest.Archive, release, offline string) string {
 	text := "version: 1\nubuntu: \"" + release + "\"\nhostname: vault\nuser: {name: ops, authorized_keys: [\"" + opsKey + "\"]}\n" +
-		"gpu: {model: l40s, driver: 580-server}\nstorage: {disk: {wwn: \"0x500a07512345678b\"}}\noffline: " + offline + "\nsources:\n"
+		"gpu: {model: l40s, driver: 580-server}\nstorage: {disk: {wwn: \"0x500a07512345678b\"}}\noffline: " + offline + "\n" +
+		"apps: [{name: fastbook, image_file: fastbook.tar}]\nsources:\n"
 	for _, name := range []string{"ubuntu", "docker", "toolkit"} {
 		text += "  " + name + ": {url: " + a.URL + "/" + name + ", key: {file: archive.asc}, fingerprint: " + a.Fingerprint + "}\n"
 	}
@@ -29,7 +32,9 @@ func offlineConfig(a *apttest.Archive, release, offline string) string {
 func remastered(t *testing.T, tg *target, a *apttest.Archive, release, offline string) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"g.yaml": offlineConfig(a, release, offline), "archive.asc": string(a.Key)} {
+	for name, text := range map[string]string{
+		"g.yaml": offlineConfig(a, release, offline), "archive.asc": string(a.Key), "fastbook.tar": savedImage(t),
+	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -60,6 +65,28 @@ func remastered(t *testing.T, tg *target, a *apttest.Archive, release, offline s
 		}
 	}
 	return image
+}
+
+// savedImage is what docker save writes, as far as gpustrap reads it.
+func savedImage(t *testing.T) string {
+	t.Helper()
+	var out bytes.Buffer
+	archive := tar.NewWriter(&out)
+	for _, f := range []struct{ name, text string }{
+		{"blobs/sha256/1", strings.Repeat("layer", 1000)}, {"manifest.json", `[{"RepoTags":["localhost/fastbook:1"]}]`},
+	} {
+		err := archive.WriteHeader(&tar.Header{Name: f.name, Size: int64(len(f.text)), Mode: 0o644})
+		if err == nil {
+			_, err = archive.Write([]byte(f.text))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := archive.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
 }
 
 // mounted takes the files of an image out, which is what the live system shows at
@@ -108,6 +135,9 @@ func TestInstallsOffline(t *testing.T) {
 			}
 			if got := tg.run("dpkg-query -W -f '${db:Status-Status}' nvidia-utils-580-server"); got != "installed" {
 				t.Errorf("the driver is %q", got)
+			}
+			if got := tg.run("stat -c '%a %s' /opt/apps/fastbook/image.tar*"); got != fmt.Sprint("644 ", len(savedImage(t))) {
+				t.Errorf("the app's image is %q", got)
 			}
 			log := tg.run("cat /var/log/gpustrap/install.log")
 			if regexp.MustCompile(`(?m)^(Get|Ign|Err):\d+ http`).MatchString(log) {
@@ -175,6 +205,8 @@ func TestRefusesAlteredMedia(t *testing.T) {
 		{"an index", "dists/vault/main/binary-amd64/Packages.gz", alterAt(-1), []string{"does not accept the repository on the installation medium", "Packages"}},
 		{"the Release file", "dists/vault/InRelease", func(b []byte) []byte { return []byte(strings.Replace(string(b), "Codename: v", "Codename: w", 1)) },
 			[]string{"does not accept the repository on the installation medium", "vault InRelease"}},
+		{"an app's image", "images/fastbook.tar", alterAt(600), []string{"images/fastbook.tar on the installation medium is not the file that was put there"}},
+		{"an app's image is missing", "images/fastbook.tar", nil, []string{"the installation medium lacks images/fastbook.tar"}},
 		{"no repository", "dists/vault", nil, []string{"has no repository for this machine", "gpustrap remaster --offline"}},
 	}
 	for _, tt := range tests {
@@ -212,6 +244,9 @@ func TestRefusesAlteredMedia(t *testing.T) {
 				if !strings.Contains(out, want) {
 					t.Errorf("no %q in\n%s", want, out)
 				}
+			}
+			if strings.HasPrefix(tt.file, "images") {
+				return // packages come first
 			}
 			if got, _ := tg.enter("sh", "-c", `chroot "$TARGET_MOUNT_POINT" dpkg-query -W -f '${db:Status-Status}' `+dockerEngine); strings.HasPrefix(got, "installed") {
 				t.Error("Docker is installed all the same")

@@ -330,8 +330,17 @@ func newAppForm() appForm {
 		key("port", func(a *appKeys) *value[int] { return &a.port }, intForm{min: 1, max: 65535, what: "a port"},
 			"Port of the machine's own instance.", "the first free one from the app's own on"),
 		key("shm_size", func(a *appKeys) *text { return &a.shmSize }, sizeForm(), "Size of /dev/shm in every instance.", "the app's own"),
+		key("image_file", func(a *appKeys) *text { return &a.imageFile }, archiveForm(),
+			"Archive of the app's image, as `docker save` writes it, relative to the folder of this file. It goes on the installation medium with an `offline` machine's packages, and the machine loads it.",
+			"the machine pulls the image, or makes it"),
 	)
 	return appForm{keys, name}
+}
+
+func archiveForm() textForm {
+	f := pathForm()
+	f.example = "images/fastbook.tar"
+	return f
 }
 
 func sizeForm() textForm {

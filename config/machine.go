@@ -202,6 +202,8 @@ type App struct {
 	Address netip.Addr // that the machine's own instance listens on
 	Port    int        // of the machine's own instance; 0: the first free one from the app's own on
 	ShmSize string     // size of every instance's /dev/shm, such as 8g; empty: the app's own
+
+	ImageFile string // archive of its image, by docker save, as the file names it; empty: none
 }
 
 // Storage is where and how the system is installed.

@@ -31,7 +31,7 @@ func (r *resolver) apps(s *settings, m *Machine, path string) []App {
 			address = netip.MustParseAddr("127.0.0.1") // refused when it was decoded
 		}
 		out = append(out, App{
-			Name: app.Name, Start: otherwise(k.start, app.Service()), Address: address, Port: otherwise(k.port, 0), ShmSize: k.shmSize.v,
+			Name: app.Name, Start: otherwise(k.start, app.Service()), Address: address, Port: otherwise(k.port, 0), ShmSize: k.shmSize.v, ImageFile: k.imageFile.v,
 		})
 	}
 	return out

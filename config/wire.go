@@ -232,6 +232,8 @@ type appKeys struct {
 	address text
 	port    value[int]
 	shmSize text
+
+	imageFile text
 }
 
 type storageKeys struct {

@@ -74,26 +74,48 @@ func (p *Project) lacksOffline(m *Machine, severity report.Severity) report.Repo
 	return rep
 }
 
+// Bundle says what an offline repository is made of.
+type Bundle struct {
+	Machines []*Machine
+	Key      *apt.SigningKey
+	Date     time.Time // of all files; zero: that of the lock
+	Folder   string    // that the configuration lies in, whose file names are relative to it
+}
+
 // Repository returns the offline repository of some machines' classes: apt's own
-// tree, signed, and under keys/CLASS the public keys of the repositories that the
-// machines use from then on. Packages and keys are downloaded, unless they are in
-// the cache. The date is that of all files; zero means that of the lock.
-func (p *Project) Repository(ctx context.Context, machines []*Machine, key *apt.SigningKey, date time.Time, o apt.Options) (fs.FS, error) {
+// tree, signed; under keys/CLASS the public keys of the repositories that the
+// machines use from then on; and under images the archives of their apps' images.
+// Packages and keys are downloaded, unless they are in the cache.
+func (p *Project) Repository(ctx context.Context, b Bundle, o apt.Options) (fs.FS, error) {
 	var names []string
-	for _, m := range machines {
+	for _, m := range b.Machines {
 		if m.Class != "" && !slices.Contains(names, m.Class) {
 			names = append(names, m.Class)
 		}
+	}
+	images, err := appImages(ctx, b.Machines, b.Folder)
+	if err != nil {
+		return nil, err
 	}
 	part := p.lock.Part(names...)
 	paths, err := apt.FetchPackages(ctx, part, o)
 	if err != nil {
 		return nil, err
 	}
-	repository, err := apt.NewRepository(part, paths, key, date)
+	repository, err := apt.NewRepository(part, paths, images, b.Key, b.Date)
 	if err != nil {
 		return nil, err
 	}
+	keys, err := p.sourceKeys(ctx, names, repository, o)
+	if err != nil {
+		return nil, err
+	}
+	return within{repository, "keys", keys}, nil
+}
+
+// sourceKeys returns the keys of the classes' sources, a folder for each class, with
+// the date of the repository that they go into.
+func (p *Project) sourceKeys(ctx context.Context, names []string, repository fs.FS, o apt.Options) (fs.FS, error) {
 	info, err := fs.Stat(repository, apt.KeyName)
 	if err != nil {
 		return nil, err
@@ -117,7 +139,7 @@ func (p *Project) Repository(ctx context.Context, machines []*Machine, key *apt.
 			}
 		}
 	}
-	return within{repository, "keys", keys}, nil
+	return keys, nil
 }
 
 // CheckBase refuses a medium that brings other packages than the machine was

@@ -145,7 +145,10 @@ func (p *Project) Render(m *Machine) (autoinstall.Seed, report.Report) {
 	if rep.HasErrors() {
 		return autoinstall.Seed{}, rep
 	}
-	return p.renderer.Render(m.input())
+	rep.Merge(checkImages(m))
+	seed, found := p.renderer.Render(m.input())
+	rep.Merge(found)
+	return seed, rep
 }
 
 // Preview returns what Render does, for a comparison with what was rendered
@@ -164,6 +167,7 @@ func (p *Project) Validate() report.Report {
 		group.Go(func() error {
 			found[i] = p.renderer.Validate(p.Machines[i].input())
 			found[i].Merge(p.lacksOffline(&p.Machines[i], report.Warning))
+			found[i].Merge(checkImages(&p.Machines[i]))
 			return nil
 		})
 	}

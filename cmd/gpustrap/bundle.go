@@ -21,8 +21,10 @@ func newBundle(w *world) *cobra.Command {
 		Short: "Write the locked packages as a signed repository",
 		Long: `Downloads every package that the lock gives the machines and writes them as a
 repository that apt reads: dists/CLASS for each class of machines, pool, the key
-that signs it, gpustrap.asc, and under keys the keys of the repositories that
-the machines use later. "gpustrap remaster --offline" puts the same on a medium.
+that signs it, gpustrap.asc, under keys the keys of the repositories that the
+machines use later, and under images the archives of their apps' images, where
+the configuration names some. "gpustrap remaster --offline" puts the same on a
+medium.
 
 The signing key is made at the first run, beside the configuration: gpustrap.key
 for gpustrap.yaml, with the mode 0600. It is never part of a bundle or a medium.`,

@@ -133,5 +133,6 @@ func fetchRepository(ctx context.Context, w *world, cmd *cobra.Command, project 
 	update, finish := w.progress("download packages")
 	defer finish()
 	o.Progress = update
-	return project.Repository(ctx, machines, key, date, o)
+	b := plan.Bundle{Machines: machines, Key: key, Date: date, Folder: filepath.Dir(configName(cmd))}
+	return project.Repository(ctx, b, o)
 }
