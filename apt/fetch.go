@@ -330,7 +330,16 @@ func (s *Suite) indexes(arch string) ([]string, error) {
 	return all, nil
 }
 
+// isMissing: the server has no such file.
 func isMissing(err error) bool {
 	var status *StatusError
-	return errors.As(err, &status) && (status.Code == http.StatusNotFound || status.Code == http.StatusGone)
+	var refused *download.Error
+	code := 0
+	switch {
+	case errors.As(err, &status):
+		code = status.Code
+	case errors.As(err, &refused):
+		code = refused.Status
+	}
+	return code == http.StatusNotFound || code == http.StatusGone
 }

@@ -83,6 +83,15 @@ func TestFetchErrors(t *testing.T) {
 			m.put("dists/noble/main/binary-amd64/Packages", []byte(oneStanza[:20]))
 		}, download.ErrSize, "not those that its Release file names"},
 		{"an index missing", func(m *mirror, _ *apt.Source) { delete(m.files, "dists/noble/main/binary-amd64/Packages") }, download.ErrStatus, "in the middle|not those"},
+		{"an index that may not be read", func(m *mirror, _ *apt.Source) {
+			m.answer = func(w http.ResponseWriter, r *http.Request) bool {
+				if strings.Contains(r.URL.Path, "Packages") {
+					w.WriteHeader(http.StatusForbidden)
+					return true
+				}
+				return false
+			}
+		}, download.ErrStatus, "cannot download|403 Forbidden"},
 		{"SHA-512, an index changed", func(m *mirror, _ *apt.Source) {
 			m.publish("noble", oneStanza, form{sha512: true})
 			m.put("dists/noble/main/binary-amd64/Packages", bytes.Replace([]byte(oneStanza), []byte("dkms"), []byte("evil"), 1))
@@ -217,6 +226,12 @@ func TestFetchPackagesErrors(t *testing.T) {
 			m.put("pool/dkms_3_all.deb", c)
 		}, download.ErrHash, "dkms 1:3 is not the file that was locked"},
 		{"another size", func(m *mirror, _ *apt.Options) { m.put("pool/dkms_3_all.deb", []byte("x")) }, download.ErrSize, "is not the file that was locked"},
+		{"a server that is busy", func(m *mirror, _ *apt.Options) {
+			m.answer = func(w http.ResponseWriter, _ *http.Request) bool {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return true
+			}
+		}, download.ErrStatus, "the server refused: HTTP status 503"},
 		{"dropped connection", func(m *mirror, _ *apt.Options) {
 			m.answer = func(w http.ResponseWriter, r *http.Request) bool {
 				content := m.files["pool/dkms_3_all.deb"]

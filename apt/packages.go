@@ -87,7 +87,7 @@ func (l *Lock) explainFetch(p *LockedPackage, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, download.ErrStatus) || isMissing(err):
+	case isMissing(err):
 		return &Error{
 			Kind: ErrVanished, Summary: fmt.Sprintf("%s %s is gone from the archive since the lock was made", p.Name(), p.Version()), Err: err,
 			Advice: fmt.Sprintf(`take the version that is there now: "gpustrap lock --update %s"; or lock to a snapshot, which keeps old versions`, p.Name()),

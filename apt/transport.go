@@ -134,7 +134,7 @@ func (f *fetcher) index(ctx context.Context, j *job, name string) (string, error
 
 // outOfStep explains a file that is not what the Release file says.
 func outOfStep(err error, s *Suite) error {
-	if !errors.Is(err, download.ErrHash) && !errors.Is(err, download.ErrSize) && !errors.Is(err, download.ErrStatus) && !isMissing(err) {
+	if !errors.Is(err, download.ErrHash) && !errors.Is(err, download.ErrSize) && !isMissing(err) {
 		return err
 	}
 	return &Error{

@@ -40,6 +40,7 @@ type Error struct {
 	URL    string
 	Detail string
 	Advice string // what to do; may be empty
+	Status int    // HTTP status, of ErrStatus; 0 when it is none of the server's
 	Err    error  // cause; may be nil
 }
 

@@ -401,7 +401,7 @@ func isPassing(status int) bool {
 }
 
 func statusError(url string, response *http.Response) error {
-	e := &Error{Kind: ErrStatus, URL: url, Detail: "HTTP status " + response.Status}
+	e := &Error{Kind: ErrStatus, URL: url, Detail: "HTTP status " + response.Status, Status: response.StatusCode}
 	if final := response.Request.URL.String(); final != url {
 		e.Detail += " from " + final
 	}

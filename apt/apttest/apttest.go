@@ -193,8 +193,16 @@ type Archive struct {
 // New serves the repositories of one release: ubuntu, docker and toolkit.
 func New(t testing.TB, release string) *Archive {
 	t.Helper()
+	return NewWithKey(t, release, 0)
+}
+
+// NewWithKey is New with a key that is good for a while; 0: for good.
+func NewWithKey(t testing.TB, release string, good time.Duration) *Archive {
+	t.Helper()
 	oracle.Need(t, "dpkg-deb")
-	entity, err := openpgp.NewEntity("gpustrap test", "", "test@example", &packet.Config{RSABits: 3072, DefaultHash: crypto.SHA512})
+	entity, err := openpgp.NewEntity("gpustrap test", "", "test@example", &packet.Config{
+		RSABits: 3072, DefaultHash: crypto.SHA512, KeyLifetimeSecs: uint32(good / time.Second),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -287,7 +287,7 @@ func aptOptions(w *world) (apt.Options, error) {
 		return apt.Options{}, err
 	}
 	return apt.Options{
-		Cache: filepath.Join(cache, "apt"), Now: w.now(), SnapshotURL: apt.UbuntuSnapshot,
+		Cache: filepath.Join(cache, "apt"), Now: w.now(), SnapshotURL: apt.UbuntuSnapshot, Backoff: w.waits,
 		Notify: func(message string) { w.say("%s", message) },
 	}, nil
 }
