@@ -161,6 +161,7 @@ func writeLock(ctx context.Context, w *world, cmd *cobra.Command, o lockOptions,
 	case o.snapshot == "" && old != nil && old.Snapshot() != "", o.snapshot == "now":
 		o.snapshot = w.now().UTC().Truncate(time.Hour).Format(snapshotForm)
 	}
+	given := cmd.Flags().Changed("snapshot")
 	if o.snapshot != "" {
 		if _, err := time.Parse(snapshotForm, o.snapshot); err != nil {
 			return usagef("%q is no id of a snapshot; write it like 20261123T000000Z, or now", o.snapshot)
@@ -176,6 +177,10 @@ func writeLock(ctx context.Context, w *world, cmd *cobra.Command, o lockOptions,
 	}
 	if len(classes) == 0 {
 		return errors.New("there is nothing to lock: no machine installs packages")
+	}
+	if given && !slices.ContainsFunc(classes, hasSnapshot) {
+		return withHint(errors.New("no machine can be locked to a snapshot: Ubuntu keeps those of its own archive, and sources.ubuntu names another"),
+			"lock without --snapshot, and keep the packages on the medium (offline:) or in a bundle")
 	}
 	if old != nil && !o.update && len(o.media) == 0 && len(old.Check(classes)) == 0 {
 		w.say("%s: fits, nothing to do; --update takes newer versions", name)
@@ -205,6 +210,11 @@ func writeLock(ctx context.Context, w *world, cmd *cobra.Command, o lockOptions,
 	}
 	tellLock(w, name, old, lock)
 	return nil
+}
+
+// hasSnapshot: whether the class takes packages from a state of an archive.
+func hasSnapshot(c apt.Class) bool {
+	return slices.ContainsFunc(c.Sources, func(s apt.Source) bool { return s.Snapshot != "" })
 }
 
 // snapshotForm is how Ubuntu's snapshot service writes a time.
