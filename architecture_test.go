@@ -33,6 +33,7 @@ var floors = map[string]int{
 	"netboot/events":  0,
 	"netboot/image":   0,
 	"netboot/redfish": 0,
+	"netboot/state":   0,
 	"netboot/tftp":    0,
 	"apt":             1,
 	"config":          1,

@@ -1,0 +1,89 @@
+package state
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.uber.org/zap"
+)
+
+// privateFolder is the mode of the folder that the state lies in.
+const privateFolder fs.FileMode = 0o700
+
+// Embedded starts an etcd of one member in this process and opens its store. Its
+// data lie in the folder, which is made with the mode 0700; its warnings go to the
+// file log in there. It listens nowhere: there is no door to it but the Store.
+func Embedded(ctx context.Context, folder string) (*Store, error) {
+	if err := os.MkdirAll(folder, privateFolder); err != nil {
+		return nil, fmt.Errorf("cannot make the folder for the state: %w", err)
+	}
+	if err := os.Chmod(folder, privateFolder); err != nil {
+		return nil, fmt.Errorf("cannot make the folder for the state private: %w", err)
+	}
+	log := filepath.Join(folder, "log")
+	if err := os.WriteFile(log, nil, 0o600); err != nil {
+		return nil, fmt.Errorf("cannot write to the folder for the state: %w", err)
+	}
+	cfg := embed.NewConfig()
+	cfg.Name = "gpustrap"
+	cfg.Dir = filepath.Join(folder, "etcd")
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	cfg.ListenPeerUrls, cfg.ListenClientUrls = nil, nil
+	cfg.LogLevel = "warn"
+	cfg.LogOutputs = []string{log}
+	// Old revisions are of no use; a storm of installations makes many.
+	cfg.AutoCompactionMode = embed.CompactorModeRevision
+	cfg.AutoCompactionRetention = "10000"
+	server, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start the embedded etcd (%s says more): %w", log, err)
+	}
+	select {
+	case <-server.Server.ReadyNotify():
+	case err := <-server.Err():
+		server.Close()
+		return nil, fmt.Errorf("the embedded etcd does not start (%s says more): %w", log, err)
+	case <-ctx.Done():
+		server.Close()
+		return nil, fmt.Errorf("cannot start the embedded etcd: %w", ctx.Err())
+	}
+	client := v3client.New(server.Server)
+	return &Store{client: client, close: func() error {
+		err := client.Close()
+		if errors.Is(err, context.Canceled) {
+			err = nil // the in-process client has no connection to close
+		}
+		server.Close()
+		return err
+	}}, nil
+}
+
+// dialTimeout is how long the first connection to a cluster may take.
+const dialTimeout = 10 * time.Second
+
+// Dial opens the store in an etcd cluster of the operator's own. tlsConfig may be
+// nil where the addresses are http.
+func Dial(ctx context.Context, endpoints []string, tlsConfig *tls.Config) (*Store, error) {
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: endpoints, TLS: tlsConfig, DialTimeout: dialTimeout, Context: context.WithoutCancel(ctx),
+		Logger: zap.NewNop(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach etcd: %w", err)
+	}
+	probe, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if _, err := client.Get(probe, machinePrefix, clientv3.WithCountOnly()); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot read from etcd at %v: %w", endpoints, err), client.Close())
+	}
+	return &Store{client: client, close: client.Close}, nil
+}
