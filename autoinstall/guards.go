@@ -25,6 +25,9 @@ func (b *builder) guards(doc *Document, ownStorage bool) {
 	if m.Reinstall {
 		installed = append(installed, "reinstall")
 	}
+	if b.in.Stamp != "" {
+		installed = append(installed, "stamp", b.in.Stamp)
+	}
 	b.run(&doc.EarlyCommands, installed...)
 	if keep := keepRules(&m.Storage); len(keep) > 0 && !ownStorage {
 		b.carry(&doc.EarlyCommands, keepData)

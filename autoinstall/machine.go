@@ -173,7 +173,11 @@ func (b *builder) commands(doc *Document) {
 	}
 	b.console(&doc.LateCommands)
 	b.carry(&doc.LateCommands, finish)
-	b.run(&doc.LateCommands, "bash", liveFolder+"/"+finish, m.Name)
+	finished := []string{"bash", liveFolder + "/" + finish, m.Name}
+	if b.in.Stamp != "" {
+		finished = append(finished, b.in.Stamp)
+	}
+	b.run(&doc.LateCommands, finished...)
 	b.failure(doc)
 }
 

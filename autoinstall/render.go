@@ -22,6 +22,7 @@ type Input struct {
 	Locked  *Locked    // nil: the newest versions that the repositories have
 	Offline *Offline   // the repository on the medium; nil: packages come from the network
 	Report  string     // URL that the installer posts its events to; empty: none
+	Stamp   string     // names this installation on the disks that it writes; empty: none
 }
 
 // Locked holds an installation to exact versions.

@@ -2,12 +2,14 @@
 # Ends an installation: leaves a mark on its disks, by which guard.sh knows a
 # machine that is installed, and lets the firmware start the disk before the
 # medium. It runs in the installer, as the last of gpustrap's late-commands.
-#   finish.sh MACHINE
+#   finish.sh MACHINE [STAMP]
 # The mark is the name of each disk's first partition. It needs no mounting to be
-# read, and is there whatever lies in the partitions.
+# read, and is there whatever lies in the partitions. A stamp names this very
+# installation in it, behind a #.
 set -eu -o pipefail
 
 machine=$1
+stamp=${2:+#$2}
 run=${GPUSTRAP_RUN:-/run/gpustrap}
 target=${TARGET_MOUNT_POINT:-/target}
 sysfs=${GPUSTRAP_SYSFS:-/sys}
@@ -29,7 +31,7 @@ disks() {
 # partitions are in use, and the kernel keeps no names: it need not hear of it.
 mark() {
     local first name="gpustrap:$machine"
-    name=${name:0:36}
+    name=${name:0:36-${#stamp}}$stamp
     first=$(sfdisk --dump "$1" | sed -n "0,/ : /s|^$1p\{0,1\}\([0-9]*\) : .*|\1|p")
     [ -n "$first" ] || return 1
     sfdisk --quiet --no-reread --no-tell-kernel --part-label "$1" "$first" "$name" || true

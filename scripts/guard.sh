@@ -3,9 +3,10 @@
 # and stop it before anything is written.
 #   guard.sh hardware MACHINE [serial|uuid|mac VALUE]...
 #       unless this is the machine that the seed was made for
-#   guard.sh installed MACHINE [reinstall]
+#   guard.sh installed MACHINE [reinstall] [stamp STAMP]
 #       when the chosen disks hold a system that gpustrap installed, unless
-#       "reinstall", or gpustrap.reinstall on the kernel line, asks for it
+#       "reinstall", or gpustrap.reinstall on the kernel line, asks for it; where
+#       it was this very installation, by its stamp, whatever asks for it
 # choose-disk.sh names the chosen disks; without it every disk is looked at.
 set -eu -o pipefail
 
@@ -85,11 +86,27 @@ disks() {
 
 # installed: finish.sh has left a name in the partition table.
 installed() {
-    local machine=$1 reinstall=${2:-} disk name
+    local machine=$1 reinstall='' stamp='' disk name
+    shift
+    while [ $# -gt 0 ]; do
+        case $1 in
+        reinstall) reinstall=reinstall ;;
+        stamp)
+            stamp=$2
+            shift
+            ;;
+        esac
+        shift
+    done
     ! grep -qw gpustrap.reinstall "$cmdline" || reinstall=reinstall
     for disk in $(disks); do
         name=$({ sfdisk --dump "$disk" 2>/dev/null || true; } | sed -n '0,/name="gpustrap:/s/.*name="gpustrap:\([^"]*\)".*/\1/p')
         [ -n "$name" ] || continue
+        if [ -n "$stamp" ] && [ "${name##*#}" = "$stamp" ]; then
+            stop "$disk was installed by this very installation already, as ${name%#*}" \
+                "the server let the machine be installed once: let it start from its disk, or arm it again"
+        fi
+        name=${name%#*}
         if [ "$reinstall" = reinstall ]; then
             echo "gpustrap: $name is installed on $disk; reinstalling was asked for"
             continue
