@@ -43,6 +43,7 @@ var floors = map[string]int{
 	"autoinstall":     2,
 	"netboot/boot":    2,
 	"plan":            3,
+	"netboot":         4,
 	"cmd/gpustrap":    5,
 }
 
