@@ -107,6 +107,9 @@ func (s *Server) validate(m *plan.Machine) error {
 	return reportError(m, rep)
 }
 
+// errUnrendered: a machine's seed cannot be rendered.
+var errUnrendered = errors.New("its configuration does not allow it")
+
 func reportError(m *plan.Machine, rep report.Report) error {
 	if !rep.HasErrors() {
 		return nil
@@ -115,7 +118,7 @@ func reportError(m *plan.Machine, rep report.Report) error {
 	if err := rep.Print(&text, report.PrintOptions{}); err != nil {
 		return fmt.Errorf("cannot render %s: %w", m.Name, err)
 	}
-	return fmt.Errorf("cannot render %s: %s", m.Name, strings.TrimSpace(text.String()))
+	return fmt.Errorf("cannot render %s: %w: %s", m.Name, errUnrendered, strings.TrimSpace(text.String()))
 }
 
 // seedOpen is how long a seed stays open after it was fetched. cloud-init fetches it

@@ -150,9 +150,16 @@ func (s *Server) View(name string) (View, bool) {
 	if m == nil && v.Record == nil {
 		return v, false
 	}
-	v.Known = m != nil
-	v.Waits = s.words(m, &v)
+	s.describe(m, &v)
 	return v, true
+}
+
+// describe says in words what there is to say of a machine.
+func (s *Server) describe(m *plan.Machine, v *View) {
+	if m != nil {
+		v.Known, v.Erases = true, plan.ErasedText(m.Storage)
+	}
+	v.Waits = s.words(m, v)
 }
 
 // Views returns that of all machines: those of the configuration in its order, then
@@ -162,8 +169,7 @@ func (s *Server) Views() []View {
 	var out []View
 	add := func(name string, m *plan.Machine) {
 		v := s.board.view(name)
-		v.Known = m != nil
-		v.Waits = s.words(m, &v)
+		s.describe(m, &v)
 		out = append(out, v)
 	}
 	for i := range good.project.Machines {

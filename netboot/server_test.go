@@ -324,3 +324,7 @@ func TestSignedReceipts(t *testing.T) {
 	}
 	b.want(0, state.Ready)
 }
+
+func cancelled(t *testing.T) (context.Context, context.CancelFunc) {
+	return context.WithCancel(t.Context())
+}

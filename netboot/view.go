@@ -58,6 +58,7 @@ type View struct {
 	Record   *state.Record   `json:"record,omitempty"` // nil: never armed; it is not to be changed
 	Seen     []Seen          `json:"seen,omitempty"`   // in the order of Kinds
 	Timeline events.Timeline `json:"timeline"`
+	Erases   string          `json:"erases,omitempty"` // the disks that an installation erases, in words
 	// Waits says in words what it waits for, or why it is stuck.
 	Waits string `json:"waits"`
 }

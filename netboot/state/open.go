@@ -38,6 +38,8 @@ func Embedded(ctx context.Context, folder string) (*Store, error) {
 	cfg.Dir = filepath.Join(folder, "etcd")
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.ListenPeerUrls, cfg.ListenClientUrls = nil, nil
+	// The one member elects itself, and waits for nobody.
+	cfg.TickMs, cfg.ElectionMs = 20, 100
 	cfg.LogLevel = "warn"
 	cfg.LogOutputs = []string{log}
 	// Old revisions are of no use; a storm of installations makes many.

@@ -1,0 +1,212 @@
+package netboot
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gpustrap/gpustrap/netboot/state"
+)
+
+// Armed is the API's answer to an order to arm a machine.
+type Armed struct {
+	Machine    string    `json:"machine"`
+	Generation uint64    `json:"generation"`
+	Expires    time.Time `json:"expires"`
+	// Medium is the address of the medium that installs it, when it is armed for one.
+	Medium string `json:"medium,omitempty"`
+}
+
+// Problem is the API's answer to what it cannot do.
+type Problem struct {
+	Error string `json:"error"`
+}
+
+// Admin answers administrators: the API, behind the token. It belongs on a TLS
+// listener.
+func (s *Server) Admin() http.Handler {
+	mux := http.NewServeMux()
+	s.apiRoutes(mux)
+	mux.HandleFunc("GET /healthz", s.serveHealth)
+	return s.limited(mux)
+}
+
+func (s *Server) apiRoutes(mux *http.ServeMux) {
+	mux.Handle("GET /api/v1/machines", s.authorized(s.apiMachines))
+	mux.Handle("GET /api/v1/machines/{name}", s.authorized(s.apiMachine))
+	mux.Handle("GET /api/v1/machines/{name}/events", s.authorized(s.apiEvents))
+	mux.Handle("POST /api/v1/machines/{name}/arm", s.authorized(s.apiArm))
+	mux.Handle("GET /api/v1/watch", s.authorized(s.apiWatch))
+}
+
+// IsAdmin reports whether a token is the administrators', in constant time.
+func (s *Server) IsAdmin(token string) bool {
+	given, ours := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(s.o.AdminToken))
+	return s.o.AdminToken != "" && subtle.ConstantTimeCompare(given[:], ours[:]) == 1
+}
+
+// TryAdmin is IsAdmin for somebody who asks from an address. After too many wrong
+// tokens it fails for a while, whatever the token.
+func (s *Server) TryAdmin(token, address string) (ok bool, err error) {
+	if !s.wrong.allows(address) {
+		return false, errTooMany
+	}
+	if s.IsAdmin(token) {
+		return true, nil
+	}
+	s.meters.wrong.Inc()
+	s.wrong.count(address)
+	return false, nil
+}
+
+// authorized lets only administrators through.
+func (s *Server) authorized(next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		switch ok, err := s.TryAdmin(token, addressOf(r)); {
+		case err != nil:
+			w.Header().Set("Retry-After", "60")
+			answer(w, http.StatusTooManyRequests, Problem{err.Error()})
+		case !ok:
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			answer(w, http.StatusUnauthorized, Problem{"this needs the administrators' token"})
+		default:
+			next(w, r)
+		}
+	})
+}
+
+// answer writes JSON.
+func answer(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(value) // the client has gone
+}
+
+func (s *Server) apiMachines(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, s.Views())
+}
+
+func (s *Server) apiMachine(w http.ResponseWriter, r *http.Request) {
+	v, ok := s.View(r.PathValue("name"))
+	if !ok {
+		answer(w, http.StatusNotFound, Problem{fmt.Sprintf("there is no machine %q", r.PathValue("name"))})
+		return
+	}
+	answer(w, http.StatusOK, v)
+}
+
+func (s *Server) apiEvents(w http.ResponseWriter, r *http.Request) {
+	log, err := s.Log(r.PathValue("name"))
+	if err != nil {
+		answer(w, http.StatusNotFound, Problem{err.Error()})
+		return
+	}
+	defer func() { _ = log.Close() }() // read only
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	_, _ = io.Copy(w, log) // the client has gone
+}
+
+// apiWatch sends a view for each change of a machine, a line of JSON each, until the
+// client goes.
+func (s *Server) apiWatch(w http.ResponseWriter, r *http.Request) {
+	changes, stop := s.Changes()
+	defer stop()
+	only := r.URL.Query().Get("machine")
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set("Cache-Control", "no-store")
+	out, lines := http.NewResponseController(w), json.NewEncoder(w)
+	send := func(name string) bool {
+		v, ok := s.View(name)
+		if !ok || only != "" && name != only {
+			return true
+		}
+		return lines.Encode(v) == nil && out.Flush() == nil
+	}
+	if only != "" && !send(only) || out.Flush() != nil {
+		return
+	}
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case name := <-changes:
+			if !send(name) {
+				return
+			}
+		}
+	}
+}
+
+// apiOrder is what is posted to arm a machine.
+type apiOrder struct {
+	Via       state.Via `json:"via"`
+	Reinstall bool      `json:"reinstall"`
+	Expires   string    `json:"expires"` // a duration such as 6h; empty: the server's own
+}
+
+func (s *Server) apiArm(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	var posted apiOrder
+	decoder := json.NewDecoder(io.LimitReader(r.Body, 64<<10))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&posted); err != nil && !errors.Is(err, io.EOF) {
+		answer(w, http.StatusBadRequest, Problem{"cannot read the order: " + err.Error()})
+		return
+	}
+	order := ArmOrder{Via: posted.Via, Reinstall: posted.Reinstall}
+	if order.Via == "" {
+		order.Via = state.Network
+	}
+	if order.Via != state.Network && order.Via != state.Medium {
+		answer(w, http.StatusBadRequest, Problem{fmt.Sprintf("via is %q, and must be network or medium", posted.Via)})
+		return
+	}
+	if posted.Expires != "" {
+		var err error
+		if order.Expires, err = time.ParseDuration(posted.Expires); err != nil || order.Expires <= 0 {
+			answer(w, http.StatusBadRequest, Problem{fmt.Sprintf("expires is %q, and must be a time such as 6h", posted.Expires)})
+			return
+		}
+	}
+	record, err := s.Arm(r.Context(), name, order)
+	s.audit(r, "arm", name, err, "via", order.Via, "reinstall", order.Reinstall)
+	if err != nil {
+		answer(w, statusOf(err), Problem{err.Error()})
+		return
+	}
+	out := Armed{Machine: name, Generation: record.Generation, Expires: record.Expires}
+	if record.Via == state.Medium {
+		out.Medium = s.MediumURL(record)
+	}
+	answer(w, http.StatusOK, out)
+}
+
+// statusOf is the table of what an error means to a client of the API.
+func statusOf(err error) int {
+	switch {
+	case errors.Is(err, state.ErrUnknown):
+		return http.StatusNotFound
+	case errors.Is(err, state.ErrActive), errors.Is(err, state.ErrInstalled), errors.Is(err, state.ErrConflict):
+		return http.StatusConflict
+	case errors.Is(err, errUnmatched), errors.Is(err, errUnrendered):
+		return http.StatusUnprocessableEntity
+	}
+	return http.StatusInternalServerError
+}
+
+// audit takes down what an administrator did, or tried.
+func (s *Server) audit(r *http.Request, action, machine string, err error, further ...any) {
+	result := "done"
+	if err != nil {
+		result = err.Error()
+	}
+	s.o.Audit.Info(action, append([]any{"machine", machine, "from", addressOf(r), "result", result}, further...)...)
+}
