@@ -41,16 +41,24 @@ type Package struct {
 
 // Vintage is what Ubuntu's archive holds at a moment: a kernel, a driver, and the
 // driver that its Fabric Manager is for.
-type Vintage struct{ Kernel, Driver, Fabric string }
+type Vintage struct {
+	Kernel, Driver, Fabric string
+	Release                string // of the kernel, where it is not Kernel-generic
+}
 
 // Current is what New serves, and Later what comes out afterwards.
 var (
-	Current = Vintage{"6.8.0-146", "580.173.02", "580.173.02"}
-	Later   = Vintage{"6.8.0-150", "580.178.04", "580.178.04"}
+	Current = Vintage{Kernel: "6.8.0-146", Driver: "580.173.02", Fabric: "580.173.02"}
+	Later   = Vintage{Kernel: "6.8.0-150", Driver: "580.178.04", Fabric: "580.178.04"}
 )
 
 // Image returns the kernel's release, as uname -r prints it.
-func (v Vintage) Image() string { return v.Kernel + "-generic" }
+func (v Vintage) Image() string {
+	if v.Release != "" {
+		return v.Release
+	}
+	return v.Kernel + "-generic"
+}
 
 // KernelVersion returns the version of the kernel's packages.
 func (v Vintage) KernelVersion() string {
@@ -233,12 +241,13 @@ func NewWithKey(t testing.TB, release string, good time.Duration) *Archive {
 	return a
 }
 
-// PublishUbuntu makes Ubuntu's archive what it is at a moment.
-func (a *Archive) PublishUbuntu(t testing.TB, v Vintage) {
+// PublishUbuntu makes Ubuntu's archive what it is at a moment, with the packages of
+// its component universe.
+func (a *Archive) PublishUbuntu(t testing.TB, v Vintage, universe ...Package) {
 	t.Helper()
 	for _, pocket := range []string{"", "-updates", "-security"} {
 		a.Publish(t, "ubuntu", codenames[a.release]+pocket, map[string][]Package{
-			"main": ubuntuMain(v), "restricted": ubuntuRestricted(v), "universe": nil, "multiverse": ubuntuMultiverse(v),
+			"main": ubuntuMain(v), "restricted": ubuntuRestricted(v), "universe": universe, "multiverse": ubuntuMultiverse(v),
 		})
 	}
 }
@@ -253,6 +262,12 @@ func (a *Archive) PublishDocker(t testing.TB, packages []Package) {
 func (a *Archive) PublishToolkit(t testing.TB, more []Package) {
 	t.Helper()
 	a.publishFlat(t, "toolkit", append(toolkitPackages(), more...))
+}
+
+// PublishCUDA makes a repository as NVIDIA's of drivers is.
+func (a *Archive) PublishCUDA(t testing.TB, packages []Package) {
+	t.Helper()
+	a.publishFlat(t, "cuda", packages)
 }
 
 // build makes a package in a folder of the archive and returns its stanza for
