@@ -137,8 +137,8 @@ func (s *Server) apiWatch(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-r.Context().Done():
 			return
-		case name := <-changes:
-			if !send(name) {
+		case name, ok := <-changes:
+			if !ok || !send(name) {
 				return
 			}
 		}

@@ -192,8 +192,11 @@ func (s *Server) Unknown() []Unknown { return s.board.strangers() }
 
 // Changes returns a channel of the names of machines that changed, and what ends it.
 // An empty name says that the configuration or the unknown machines did. Who is slow
-// misses some.
+// misses some. The channel is closed when the server is about to stop.
 func (s *Server) Changes() (<-chan string, func()) { return s.board.watch() }
+
+// EndWatches ends all that follows Changes, for the server to stop.
+func (s *Server) EndWatches() { s.board.endWatches() }
 
 // Saw takes note of what a machine was seen to do.
 func (s *Server) Saw(machine string, what Sighting) {

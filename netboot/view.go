@@ -255,13 +255,27 @@ func (b *board) strangers() []Unknown {
 func (b *board) watch() (<-chan string, func()) {
 	w := make(chan string, 256)
 	b.mu.Lock()
-	b.watchers[w] = true
+	if b.watchers == nil {
+		close(w)
+	} else {
+		b.watchers[w] = true
+	}
 	b.mu.Unlock()
 	return w, func() {
 		b.mu.Lock()
 		delete(b.watchers, w)
 		b.mu.Unlock()
 	}
+}
+
+// endWatches closes all watchers' channels, and those that come.
+func (b *board) endWatches() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for w := range b.watchers {
+		close(w)
+	}
+	b.watchers = nil
 }
 
 // saw returns what was seen of a kind, and the zero value when nothing was.

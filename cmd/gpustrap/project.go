@@ -40,7 +40,12 @@ func printedProject(w *world, cmd *cobra.Command, read func(*cobra.Command) (*pl
 // readProject reads and checks the configuration of --config, and the lock beside
 // it if there is one, and prints nothing.
 func readProject(cmd *cobra.Command) (*plan.Project, report.Report, []byte, error) {
-	project, rep, data, err := readUnlocked(cmd)
+	return readProjectBy(cmd, os.ReadFile)
+}
+
+// readProjectBy is the same for a reader of the configuration's files.
+func readProjectBy(cmd *cobra.Command, readFile func(string) ([]byte, error)) (*plan.Project, report.Report, []byte, error) {
+	project, rep, data, err := readUnlockedBy(cmd, readFile)
 	if err != nil || project == nil {
 		return project, rep, data, err
 	}
@@ -61,8 +66,12 @@ func readProject(cmd *cobra.Command) (*plan.Project, report.Report, []byte, erro
 
 // readUnlocked is the same without the lock.
 func readUnlocked(cmd *cobra.Command) (*plan.Project, report.Report, []byte, error) {
+	return readUnlockedBy(cmd, os.ReadFile)
+}
+
+func readUnlockedBy(cmd *cobra.Command, readFile func(string) ([]byte, error)) (*plan.Project, report.Report, []byte, error) {
 	name := configName(cmd)
-	data, err := os.ReadFile(name)
+	data, err := readFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, report.Report{}, nil, usageError{withHint(
 			fmt.Errorf("there is no %s", name), "gpustrap init writes one, -c FILE names another")}
@@ -75,7 +84,7 @@ func readUnlocked(cmd *cobra.Command) (*plan.Project, report.Report, []byte, err
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(dir, file)
 		}
-		return os.ReadFile(file)
+		return readFile(file)
 	})
 	return project, rep, data, nil
 }

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gpustrap/gpustrap/netboot"
+)
+
+// serverFlags say which server a command talks to.
+type serverFlags struct {
+	server, tokenFile, certFile string
+}
+
+func (f *serverFlags) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.server, "server", "https://"+defaultAdmin, "`URL` of the server, its --admin")
+	cmd.Flags().StringVar(&f.tokenFile, "token-file", "", "`file` with the administrators' token (default: the server's own, in "+dataFolderName+")")
+	cmd.Flags().StringVar(&f.certFile, "cert", "", "certificate in PEM to check the server by (`file`; default: the one that it made)")
+}
+
+// serverClient talks to a server's API.
+type serverClient struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+// connect reads what is needed to talk to the server.
+func (f *serverFlags) connect(cmd *cobra.Command) (*serverClient, error) {
+	address, err := url.Parse(f.server)
+	if err != nil || address.Scheme != "https" || address.Host == "" {
+		return nil, usagef("--server is %q, and must be an https address", f.server)
+	}
+	beside := filepath.Join(filepath.Dir(configName(cmd)), dataFolderName)
+	tokenFile := f.tokenFile
+	if tokenFile == "" {
+		tokenFile = filepath.Join(beside, adminTokenName)
+	}
+	token, err := os.ReadFile(tokenFile)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("cannot read the administrators' token: %w", err),
+			"gpustrap serve says at its start where it is; name it with --token-file")
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	certFile := f.certFile
+	if certFile == "" {
+		// A server with a certificate of its own made lies beside its token.
+		certFile = filepath.Join(filepath.Dir(tokenFile), certName)
+	}
+	pool, err := certPool(certFile)
+	switch {
+	case err == nil:
+		config.RootCAs = pool
+	case f.certFile != "" || !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	return &serverClient{
+		base: strings.TrimSuffix(f.server, "/"), token: strings.TrimSpace(string(token)),
+		http: &http.Client{Transport: &http.Transport{TLSClientConfig: config}},
+	}, nil
+}
+
+// machinePath adds a machine's name to an address of the API.
+func machinePath(name string, further ...string) string {
+	return "/api/v1/machines/" + url.PathEscape(name) + strings.Join(further, "")
+}
+
+// call does a request; the caller closes the answer's body.
+func (c *serverClient) call(ctx context.Context, method, path string, posted any) (*http.Response, error) {
+	var body io.Reader
+	if posted != nil {
+		data, err := json.Marshal(posted)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(data)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+c.token)
+	answer, err := c.http.Do(request)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("cannot reach the server: %w", err), "gpustrap serve runs one; --server names another")
+	}
+	if answer.StatusCode == http.StatusOK {
+		return answer, nil
+	}
+	defer func() { _ = answer.Body.Close() }() // the error says enough
+	var problem netboot.Problem
+	if json.NewDecoder(io.LimitReader(answer.Body, 1<<20)).Decode(&problem) != nil || problem.Error == "" {
+		problem.Error = answer.Status
+	}
+	return nil, errors.New(problem.Error)
+}
+
+// read does a request and reads its answer.
+func (c *serverClient) read(ctx context.Context, method, path string, posted, answer any) error {
+	response, err := c.call(ctx, method, path, posted)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }() // it is read
+	if err := json.NewDecoder(response.Body).Decode(answer); err != nil {
+		return fmt.Errorf("cannot read the server's answer: %w", err)
+	}
+	return nil
+}
+
+// views returns what the server says of the machines that the patterns name, or of
+// all.
+func (c *serverClient) views(ctx context.Context, patterns []string) ([]netboot.View, error) {
+	var all []netboot.View
+	if err := c.read(ctx, http.MethodGet, "/api/v1/machines", nil, &all); err != nil {
+		return nil, err
+	}
+	if len(patterns) == 0 {
+		return all, nil
+	}
+	var out []netboot.View
+	matched := make([]bool, len(patterns))
+	for _, v := range all {
+		wanted := false
+		for i, pattern := range patterns {
+			ok, err := filepath.Match(pattern, v.Machine)
+			if err != nil {
+				return nil, usagef("cannot read the pattern %q: %w", pattern, err)
+			}
+			matched[i] = matched[i] || ok
+			wanted = wanted || ok
+		}
+		if wanted {
+			out = append(out, v)
+		}
+	}
+	for i, ok := range matched {
+		if !ok {
+			return nil, usagef("the server has no machine %q", patterns[i])
+		}
+	}
+	return out, nil
+}
