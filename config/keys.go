@@ -28,6 +28,9 @@ func fileForm(gpuModels []string) mappingForm[fileKeys, *fileKeys] {
 		key("version", func(f *fileKeys) *value[int] { return &f.version }, intForm{min: 1, max: 1, what: "a version of this format that gpustrap knows"},
 			"The version of the file's format.", "").must(),
 	}, lift(shared, func(f *fileKeys) *settings { return &f.settings })...),
+		key("signing_key", func(f *fileKeys) *text { return &f.key }, signingKeyForm(),
+			"File with the private key that signs the fleet's offline packages, relative to the folder of this file. It is made when it is not there.",
+			"`gpustrap.key` beside `gpustrap.yaml`"),
 		key("profiles", func(f *fileKeys) *list[named] { return &f.profiles }, namedForm{profileName(), profile},
 			"Named settings that machines and other profiles inherit.", "none"),
 		key("machines", func(f *fileKeys) *list[*machineKeys] { return &f.machines },
@@ -335,6 +338,12 @@ func newAppForm() appForm {
 			"the machine pulls the image, or makes it"),
 	)
 	return appForm{keys, name}
+}
+
+func signingKeyForm() textForm {
+	f := pathForm()
+	f.example = "secrets/fleet.key"
+	return f
 }
 
 func archiveForm() textForm {

@@ -16,7 +16,8 @@ import (
 // Fleet is what a gpustrap.yaml describes once profiles are resolved: machines
 // in the order of the file, each complete in itself.
 type Fleet struct {
-	Machines []Machine
+	Machines   []Machine
+	SigningKey string // file with the key of its offline packages, as the file names it; empty: the default place
 }
 
 // Machine is one machine with every inherited setting in place and every

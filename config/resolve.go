@@ -24,7 +24,7 @@ func (c *Config) Resolve() (*Fleet, report.Report) {
 	keys.settings.gaps = keys.gaps
 	r := &resolver{file: c.file, keys: &keys, seen: map[report.Position]map[string]bool{}, read: map[string]apps.App{}}
 	r.resolveProfiles()
-	fleet := &Fleet{}
+	fleet := &Fleet{SigningKey: c.keys.key.v}
 	if !c.keys.machines.set() {
 		if len(c.keys.profiles.items) > 0 {
 			r.warn(c.keys.profiles.at, "profiles", "no machine inherits from these profiles", "add machines: that name them, or write the settings at the top of the file")

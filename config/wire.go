@@ -62,6 +62,7 @@ type fileKeys struct {
 	section
 	version  value[int]
 	settings settings
+	key      text
 	profiles list[named]
 	machines list[*machineKeys]
 }

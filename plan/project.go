@@ -22,7 +22,9 @@ import (
 
 // Project is a checked gpustrap.yaml: every machine with its Stack.
 type Project struct {
-	Machines []Machine
+	Machines   []Machine
+	SigningKey string // as config.Fleet has it
+
 	renderer *autoinstall.Renderer
 	lock     *apt.Lock
 }
@@ -58,7 +60,7 @@ func Load(name string, data []byte, readFile func(string) ([]byte, error)) (*Pro
 		rep.Add(report.Diagnostic{Severity: report.Error, Summary: "the built-in scripts are damaged: " + err.Error()})
 		return nil, rep
 	}
-	project := &Project{renderer: renderer, Machines: make([]Machine, len(fleet.Machines))}
+	project := &Project{SigningKey: fleet.SigningKey, renderer: renderer, Machines: make([]Machine, len(fleet.Machines))}
 	stacks := newStackCache(tables)
 	// A section that could not be read is not judged: what it lacks is no choice.
 	unread := func(section string) bool {

@@ -18,10 +18,16 @@ import (
 	"github.com/gpustrap/gpustrap/plan"
 )
 
-// keyName is the file with the key that signs the fleet's offline repository,
-// beside the configuration.
-func keyName(cmd *cobra.Command) string {
+// keyName is the file with the key that signs the fleet's offline repository: where
+// the configuration says, or beside it.
+func keyName(cmd *cobra.Command, project *plan.Project) string {
 	name := configName(cmd)
+	switch key := project.SigningKey; {
+	case filepath.IsAbs(key):
+		return key
+	case key != "":
+		return filepath.Join(filepath.Dir(name), key)
+	}
 	return strings.TrimSuffix(name, filepath.Ext(name)) + ".key"
 }
 
@@ -85,7 +91,7 @@ func prepareOffline(w *world, cmd *cobra.Command, project *plan.Project, m *plan
 	if m.Class == "" {
 		return nil // the render says what is missing
 	}
-	key, err := needSigningKey(w, keyName(cmd))
+	key, err := needSigningKey(w, keyName(cmd, project))
 	if err != nil {
 		return err
 	}
@@ -118,7 +124,7 @@ func addRepository(w *world, cmd *cobra.Command, project *plan.Project, machines
 
 // fetchRepository makes the offline repository of some machines.
 func fetchRepository(ctx context.Context, w *world, cmd *cobra.Command, project *plan.Project, machines []*plan.Machine) (fs.FS, error) {
-	key, err := needSigningKey(w, keyName(cmd))
+	key, err := needSigningKey(w, keyName(cmd, project))
 	if err != nil {
 		return nil, err
 	}

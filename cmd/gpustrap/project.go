@@ -57,7 +57,7 @@ func readProjectBy(cmd *cobra.Command, readFile func(string) ([]byte, error)) (*
 	if rep.Merge(found); found.HasErrors() {
 		return nil, rep, data, nil
 	}
-	key, err := readSigningKey(keyName(cmd))
+	key, err := readSigningKey(keyName(cmd, project))
 	if err == nil {
 		err = useSigningKey(project, key)
 	}

@@ -73,8 +73,8 @@ where the server has them.`,
 			if err != nil {
 				return err
 			}
+			warnUnkept(w, project)
 			if tree.dir == "" {
-				warnUnkept(w, project)
 				return printOne(w, cmd, project, form, args)
 			}
 			machines, err := project.Select(args)

@@ -319,13 +319,21 @@ func certPool(name string) (*x509.CertPool, error) {
 // key that lie beside it.
 func projectSource(cmd *cobra.Command) netboot.Source {
 	return func(readFile func(string) ([]byte, error)) (*plan.Project, report.Report, error) {
-		for _, beside := range []string{lockName(cmd), keyName(cmd)} {
-			// They are read by their own names below, and followed from here.
-			if _, err := readFile(beside); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return nil, report.Report{}, err
+		// Lock and key are read by their own names elsewhere, and followed from here.
+		follow := func(name string) error {
+			_, err := readFile(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
 			}
+			return err
+		}
+		if err := follow(lockName(cmd)); err != nil {
+			return nil, report.Report{}, err
 		}
 		project, rep, _, err := readProjectBy(cmd, readFile)
+		if err == nil && project != nil {
+			err = follow(keyName(cmd, project))
+		}
 		return project, rep, err
 	}
 }
