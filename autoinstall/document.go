@@ -156,8 +156,15 @@ type Mirror struct {
 
 // MirrorSelection lists candidates for the primary archive.
 type MirrorSelection struct {
-	Primary []MirrorCandidate `yaml:"primary,omitempty"`
+	Primary MirrorCandidates `yaml:"primary,omitempty"`
 }
+
+// MirrorCandidates are mirrors that the installer tries in turn. None at all, other
+// than nil, is a list as well: it tries none.
+type MirrorCandidates []MirrorCandidate
+
+// IsZero says whether the list is left out.
+func (c MirrorCandidates) IsZero() bool { return c == nil }
 
 // Preference is an apt pin.
 type Preference struct {

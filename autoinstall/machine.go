@@ -109,17 +109,25 @@ func (b *builder) apt() *APT {
 		out.Fallback = "abort"
 	}
 	source := m.Sources.Ubuntu
+	own := len(source.Key) > 0 || source.Suite != ""
+	// Without a candidate the installer goes on as without a network at once. A
+	// site's mirror is told to the machine in no other way.
+	if b.in.Offline != nil && m.Offline == config.OfflineOnly && m.Ubuntu >= "24.04" && (own || source.URL == "") {
+		out.MirrorSelection = &MirrorSelection{Primary: MirrorCandidates{}}
+	}
 	if source.URL == "" {
 		return out
 	}
 	mirror := []Mirror{{Arches: []string{"default"}, URI: source.URL}}
 	out.Security = mirror
-	if m.Ubuntu >= "24.04" {
+	switch {
+	case out.MirrorSelection != nil:
+	case m.Ubuntu >= "24.04":
 		out.MirrorSelection = &MirrorSelection{Primary: []MirrorCandidate{{URI: source.URL}}}
-	} else {
+	default:
 		out.Primary = mirror
 	}
-	if len(source.Key) > 0 || source.Suite != "" {
+	if own {
 		b.ownArchive(out)
 	}
 	return out
