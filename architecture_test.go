@@ -32,6 +32,7 @@ var floors = map[string]int{
 	"netboot/dhcp":    0,
 	"netboot/events":  0,
 	"netboot/image":   0,
+	"netboot/page":    0,
 	"netboot/redfish": 0,
 	"netboot/state":   0,
 	"netboot/tftp":    0,
