@@ -28,12 +28,14 @@ type Problem struct {
 	Error string `json:"error"`
 }
 
-// Admin answers administrators: the API, behind the token. It belongs on a TLS
+// Admin answers administrators: the API, behind the token, and the pages, whose
+// buttons are. It belongs on a TLS
 // listener.
 func (s *Server) Admin() http.Handler {
 	mux := http.NewServeMux()
 	s.apiRoutes(mux)
 	mux.HandleFunc("GET /healthz", s.serveHealth)
+	mux.Handle("/", s.pages())
 	return s.limited(mux)
 }
 
