@@ -76,14 +76,30 @@ func arguments(c Config, dir string) ([]string, error) {
 	for i, disk := range c.Disks {
 		args = append(args, diskDevice(i, disk)...)
 	}
-	if c.Network {
-		nic := "virtio-net-pci,netdev=net0,romfile="
-		if c.MAC != "" {
-			nic += ",mac=" + c.MAC
-		}
-		args = append(args, "-netdev", "user,id=net0", "-device", nic)
+	args = append(args, networkCard(c)...)
+	if c.Netns != "" {
+		args = append([]string{"ip", "netns", "exec", c.Netns}, args...)
 	}
 	return append(args, c.Extra...), nil
+}
+
+func networkCard(c Config) []string {
+	nic := "virtio-net-pci,netdev=net0"
+	if c.MAC != "" {
+		nic += ",mac=" + c.MAC
+	}
+	switch {
+	case c.Tap != "" && c.Firmware == BIOS: // with QEMU's own iPXE in the card's ROM
+		return []string{"-netdev", "tap,id=net0,script=no,downscript=no,ifname=" + c.Tap, "-device", nic + ",bootindex=0"}
+	case c.Tap != "":
+		return []string{
+			"-netdev", "tap,id=net0,script=no,downscript=no,ifname=" + c.Tap, "-device", nic + ",romfile=,bootindex=0",
+			"-fw_cfg", "name=opt/org.tianocore/IPv6Support,string=n",
+		}
+	case c.Network:
+		return []string{"-netdev", "user,id=net0", "-device", nic + ",romfile="}
+	}
+	return nil
 }
 
 func (c *Config) setDefaults() {

@@ -70,7 +70,10 @@ type Config struct {
 	// Network gives the machine a network card on QEMU's user-mode network,
 	// where the host's loopback is 10.0.2.2.
 	Network bool
-	MAC     string
+	// Tap gives the machine a network card on a tap device instead, from which it
+	// boots before its disks. Netns is the network namespace of the device.
+	Tap, Netns string
+	MAC        string // of the network card
 
 	// Reboot lets the machine restart; otherwise a restart ends it.
 	Reboot bool
