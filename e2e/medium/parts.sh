@@ -87,11 +87,13 @@ make_initrd() {
 	local debs=$1 tree="$out/tree" release module
 	release=$(ls "$debs/root/usr/lib/modules")
 	say "packing the live system's initrd for Linux $release"
-	mkdir -p "$tree"/{bin,lib/modules,proc,sys,dev,run,tmp,cdrom,etc}
+	mkdir -p "$tree"/{bin,lib/modules,proc,sys,dev,run,tmp,cdrom,fetched,etc,usr/lib/gpustrap-e2e}
 	cp "$debs/root/usr/bin/busybox" "$tree/bin/busybox"
 	ln -s busybox "$tree/bin/sh"
 	cp "$here/live/init" "$tree/init"
-	cp "$here/live/media-check" "$here/live/probe" "$tree/bin/"
+	cp "$here/live/media-check" "$here/live/probe" "$here/live/netinstall" "$tree/bin/"
+	cp "$here/live/network" "$here/live/udhcpc-script" "$tree/usr/lib/gpustrap-e2e/"
+	ln -s /bin/busybox "$tree/usr/lib/gpustrap-e2e/busybox"
 	cp -r "$debs/root/usr/lib/modules/$release" "$out/all"
 	mkdir -p "$out/lib/modules" && mv "$out/all" "$out/lib/modules/$release"
 	depmod -b "$out" "$release"
@@ -150,7 +152,7 @@ flock 9
 
 debs="$cache/debs-$suite-$arch"
 make_once "$debs" fetch_debs
-boot="$cache/boot-$suite-$arch-$(key "$0" "$here"/live/{init,media-check,probe})"
+boot="$cache/boot-$suite-$arch-$(key "$0" "$here"/live/{init,media-check,probe,netinstall,network,udhcpc-script})"
 make_once "$boot" make_boot "$debs"
 echo "debs=$debs"
 echo "boot=$boot"

@@ -134,9 +134,13 @@ make_install_sources() {
 }
 
 make_pool() {
-	local deb name section=main/o/openssh
-	mkdir -p "$tree/pool/$section" "$tree/pool/restricted" "$tree/dists/$codename"/{main,restricted}/binary-"$arch"
-	for deb in "$debs"/debs/openssh-*.deb; do
+	local deb name section
+	mkdir -p "$tree/pool/restricted" "$tree/dists/$codename"/{main,restricted}/binary-"$arch"
+	for deb in "$debs"/debs/{openssh-*,grub-efi-"$arch"-signed_*}.deb; do
+		[ -f "$deb" ] || continue # not every architecture has a signed GRUB
+		section=main/o/openssh
+		case $deb in *-signed_*) section=main/g/grub2-signed ;; esac
+		mkdir -p "$tree/pool/$section"
 		# A file in a pool is named without the version's epoch.
 		name=$(basename "$deb")
 		cp "$deb" "$tree/pool/$section/${name/_[0-9]%3a/_}"
