@@ -10,8 +10,12 @@ import (
 )
 
 // Handler answers machines: plain HTTP on the provisioning network.
-func (s *Server) Handler() http.Handler {
+func (s *Server) Handler() http.Handler { return s.handler(http.NotFoundHandler()) }
+
+// handler is Handler with something for all other paths.
+func (s *Server) handler(others http.Handler) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("/", others)
 	mux.HandleFunc("GET /s/{rest...}", s.serveSeed)
 	mux.HandleFunc("POST /report/{token}/event", s.serveEvent)
 	mux.HandleFunc("POST /report/{token}/receipt", s.serveReceipt)
