@@ -58,6 +58,7 @@ type serveFlags struct {
 	tlsCert string
 	tlsKey  string
 	unit    bool
+	pxe     pxeFlags
 }
 
 func newServe(w *world) *cobra.Command {
@@ -71,10 +72,15 @@ arm", and once for each time; any other boots from its own disk. The
 configuration is followed: a changed file is read again, one with errors is
 refused and the last good one stays.
 
+With --iso the machines boot from here, too: by DHCP beside the site's own
+server, TFTP, HTTP Boot, or an image of their own that a BMC reads. It says at
+its start what it answers to. Kernel, initrd, shim and the network GRUB come out
+of the medium, iPXE out of --ipxe.
+
 Machines are answered by plain HTTP on the interface, administrators by TLS on
 --admin, with the token in the data folder. What must survive a power failure
 lies there, in an embedded etcd; --etcd uses a cluster of your own instead.`,
-		Example: `  gpustrap serve --interface eth1
+		Example: `  gpustrap serve --interface eth1 --iso ubuntu-24.04.3-live-server-amd64.iso
   gpustrap serve --interface eth1 --data /var/lib/gpustrap
   gpustrap serve --print-unit > /etc/systemd/system/gpustrap.service`,
 		Args: usageArgs(cobra.NoArgs),
@@ -95,6 +101,7 @@ lies there, in an embedded etcd; --etcd uses a cluster of your own instead.`,
 	cmd.Flags().StringVar(&f.etcdKey, "etcd-key", "", "its key (`file`)")
 	cmd.Flags().StringVar(&f.tlsCert, "tls-cert", "", "certificate for --admin in PEM (`file`; default: one is made)")
 	cmd.Flags().StringVar(&f.tlsKey, "tls-key", "", "its key, RSA or ECDSA (`file`)")
+	f.pxe.flags(cmd)
 	cmd.Flags().BoolVar(&f.unit, "print-unit", false, "print a systemd unit and end")
 	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
 	cmd.MarkFlagsRequiredTogether("etcd-cert", "etcd-key")
@@ -151,11 +158,20 @@ func runServe(ctx context.Context, w *world, cmd *cobra.Command, f serveFlags) e
 	if err != nil {
 		return err
 	}
+	pxe, err := f.pxe.open(server, f.iface)
+	if err != nil {
+		return err
+	}
 	project, _ := server.Config()
 	w.say("%s of the configuration; any other is not answered", count(len(project.Machines), "machine"))
 	w.say("machines: http://%s", listeners.machines.Addr())
 	w.say("administrators: https://%s, with the token in %s", listeners.admin.Addr(), filepath.Join(f.data, adminTokenName))
-	return serveAll(ctx, server, listeners, cert, log)
+	if pxe != nil {
+		for _, line := range pxe.Describe() {
+			w.say("%s", line)
+		}
+	}
+	return serveAll(ctx, server, pxe, listeners, cert, log)
 }
 
 // serveListeners are the sockets of a server.
@@ -342,16 +358,29 @@ func projectSource(cmd *cobra.Command) netboot.Source {
 const stopTime = 10 * time.Second
 
 // serveAll serves until the context is done, or a socket fails.
-func serveAll(ctx context.Context, server *netboot.Server, l serveListeners, cert tls.Certificate, log *slog.Logger) error {
-	machines := netboot.NewHTTP(server.Handler(), log)
+func serveAll(ctx context.Context, server *netboot.Server, pxe *netboot.PXE, l serveListeners, cert tls.Certificate, log *slog.Logger) error {
+	handler := server.Handler()
+	if pxe != nil {
+		handler = pxe.Handler()
+	}
+	machines := netboot.NewHTTP(handler, log)
 	admin := netboot.NewHTTP(server.Admin(), log)
 	admin.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	var group sync.WaitGroup
 	// What the machines still report while the requests end is written down, so this
 	// ends after them.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() { server.Run(running) })
+	booting, stopBooting := context.WithCancel(ctx)
+	defer stopBooting()
+	if pxe != nil {
+		group.Go(func() {
+			if err := servePXE(booting, pxe); err != nil {
+				failed <- err
+			}
+		})
+	}
 	go func() { failed <- machines.Serve(l.machines) }()
 	go func() { failed <- admin.ServeTLS(l.admin, "", "") }()
 	var err error
@@ -361,6 +390,7 @@ func serveAll(ctx context.Context, server *netboot.Server, l serveListeners, cer
 		err = fmt.Errorf("cannot serve any more: %w", err)
 	}
 	log.Info("stopping")
+	stopBooting()
 	server.EndWatches()
 	ending, ended := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer ended()
