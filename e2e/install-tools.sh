@@ -15,6 +15,7 @@ packages="
 	fdisk gdisk util-linux xfsprogs btrfs-progs
 	grub-common grub-emu grub-pc-bin gnupg graphviz bc time
 	qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64
+	dnsmasq-base ipxe ipxe-qemu qemu-block-extra
 	cloud-init whois jq shellcheck systemd
 	python3-sushy
 "

@@ -1,0 +1,315 @@
+package netboot
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/gpustrap/gpustrap/e2e/oracle"
+	"github.com/gpustrap/gpustrap/e2e/vm"
+	"github.com/gpustrap/gpustrap/iso"
+)
+
+// scratch holds what the tests share: the program and the sample media.
+var scratch string
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("/var/tmp", "gpustrap-netboot"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(scratch)
+	os.Exit(code)
+}
+
+var built struct {
+	sync.Mutex
+	path map[string]string
+}
+
+// once makes a file the first time that it is asked for.
+func once(t *testing.T, name string, make func(path string) *exec.Cmd) string {
+	t.Helper()
+	built.Lock()
+	defer built.Unlock()
+	if path, ok := built.path[name]; ok {
+		return path
+	}
+	path := filepath.Join(scratch, name)
+	if out, err := make(path).CombinedOutput(); err != nil {
+		t.Fatalf("cannot make %s: %v\n%s", name, err, out)
+	}
+	if built.path == nil {
+		built.path = map[string]string{}
+	}
+	built.path[name] = path
+	return path
+}
+
+// program returns the program under test.
+func program(t *testing.T) string {
+	t.Helper()
+	return once(t, "gpustrap", func(path string) *exec.Cmd { return exec.Command("go", "build", "-o", path, "../../cmd/gpustrap") })
+}
+
+// sampleMedium returns a sample medium with a light or a full live system.
+func sampleMedium(t *testing.T, live string) string {
+	t.Helper()
+	for _, tool := range []string{"xorriso", "mksquashfs", "mkfs.vfat", "mcopy", "grub-mkimage", "apt-ftparchive"} {
+		oracle.Need(t, tool)
+	}
+	return once(t, live+".iso", func(path string) *exec.Cmd {
+		return exec.Command("../medium/make-medium.sh", "--flavour", "24.04", "--live", live, "-o", path)
+	})
+}
+
+// What the serial port shows of the installer in the initrd, and of the local disk.
+const (
+	installed = "GPUSTRAP-NETINSTALL ok"
+	localDisk = "GPUSTRAP-LOCAL-DISK"
+)
+
+// markAt is where netinstall leaves a line for each installation, in bytes.
+const markAt = 60 << 20
+
+// newDisk makes a disk that says localDisk when it is booted: by its boot sector, or
+// by a signed GRUB.
+func newDisk(t *testing.T, firmware vm.Firmware, medium string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk.img")
+	if firmware == vm.BIOS {
+		// A loop over int 10h, function 0Eh, which shows a character; then hlt.
+		code := []byte("\x31\xc0\x8e\xd8\xbe\x15\x7c\xac\x3c\x00\x74\x06\xb4\x0e\xcd\x10\xeb\xf5\xf4\xeb\xfd\r\n" + localDisk + "\r\n")
+		sector := make([]byte, 512)
+		copy(sector, code)
+		sector[510], sector[511] = 0x55, 0xaa
+		if err := os.WriteFile(path, sector, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		efiDisk(t, path, medium)
+	}
+	if err := os.Truncate(path, markAt+4<<20); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// efiDisk makes a FAT file system with the medium's own loaders and a menu.
+func efiDisk(t *testing.T, path, medium string) {
+	t.Helper()
+	run(t, "mkfs.vfat", "-C", path, fmt.Sprint(markAt>>10))
+	file, err := os.Open(medium)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := iso.Open(file, info.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{
+		".disk/info":         []byte("local disk\n"), // by which that GRUB finds its own device
+		"boot/grub/grub.cfg": []byte("echo " + localDisk + "\nsleep 1000\n"),
+	}
+	for _, name := range []string{"EFI/boot/bootx64.efi", "EFI/boot/grubx64.efi"} {
+		if files[name], err = fs.ReadFile(image.FS(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, "mmd", "-i", path, "::/.disk", "::/boot", "::/boot/grub", "::/EFI", "::/EFI/boot")
+	for name, data := range files {
+		from := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(from, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		run(t, "mcopy", "-i", path, from, "::/"+name)
+	}
+}
+
+// installations returns how often netinstall has installed to a disk.
+func installations(t *testing.T, disk string) int {
+	t.Helper()
+	f, err := os.Open(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	mark, err := io.ReadAll(io.NewSectionReader(f, markAt, 1024))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Count(mark, []byte("installed"))
+}
+
+const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEjQVNyFqbA6dPZPpaFVKxxM4IYEmrhOBAmsQmYb3cfW test"
+
+// configOf returns a configuration of machines, node0 and on, a line of settings each.
+func configOf(machines ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "version: 1\nubuntu: \"24.04\"\nuser: {name: ops, authorized_keys: [%q]}\ndocker: false\n"+
+		"storage: {layout: direct, disk: {serial: DISK1}}\nmachines:\n", key)
+	for i, m := range machines {
+		fmt.Fprintf(&b, "  - {name: node%d, match: {mac: %q}%s}\n", i, macOf(i), m)
+	}
+	return b.String()
+}
+
+func macOf(i int) string { return fmt.Sprintf("52:54:00:77:00:%02x", i) }
+
+// machine is the virtual machine node i, with a disk.
+func (n network) machine(t *testing.T, i int, firmware vm.Firmware, medium string) vm.Config {
+	t.Helper()
+	return vm.Config{
+		Firmware: firmware, MemoryMiB: 768, Netns: n.prefix + "lan", Tap: fmt.Sprintf("tap%d", i), MAC: macOf(i),
+		Disks: []vm.Disk{{Path: newDisk(t, firmware, medium), Serial: "DISK1"}}, Reboot: true,
+		UUID: fmt.Sprintf("5b193300-0000-4000-8000-0000000000%02x", i), Family: "gpustrap-e2e netinstall",
+	}
+}
+
+// httpBoot has OVMF boot by HTTP and not by PXE.
+var httpBoot = []string{"-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n"}
+
+// boot is a machine of a test and what is expected of it.
+type boot struct {
+	firmware vm.Firmware
+	extra    []string
+	armed    bool
+	seen     []string // on the serial port, of the way that it boots
+}
+
+// bootAll starts machines at the same time. Those that are armed are installed and
+// restart; all boot from their disks in the end, though the network comes first in
+// their boot order.
+func bootAll(t *testing.T, n network, s *server, medium string, boots []boot) {
+	t.Helper()
+	var machines []*vm.VM
+	var disks []string
+	for i, b := range boots {
+		c := n.machine(t, i, b.firmware, medium)
+		c.Extra = b.extra
+		if b.armed {
+			s.command(t, "arm", "--yes", fmt.Sprintf("node%d", i))
+		}
+		machines = append(machines, start(t, c))
+		disks = append(disks, c.Disks[0].Path)
+	}
+	for i, b := range boots {
+		m, times, phase := machines[i], 0, ""
+		if b.armed {
+			times, phase = 1, "installed"
+			if err := m.WaitFor(within(t), installed); err != nil {
+				t.Fatalf("node%d: %v", i, err)
+			}
+		}
+		if err := m.WaitFor(within(t), localDisk); err != nil {
+			t.Fatalf("node%d: %v", i, err)
+		}
+		m.Close()
+		for _, text := range b.seen {
+			if !strings.Contains(m.Serial(), text) {
+				t.Errorf("node%d: the serial port does not show %q", i, text)
+			}
+		}
+		if got := installations(t, disks[i]); got != times {
+			t.Errorf("node%d was installed %d times, want %d", i, got, times)
+		}
+		if got := s.phase(t, fmt.Sprintf("node%d", i)); got != phase {
+			t.Errorf("node%d: the server has it as %q, want %q", i, got, phase)
+		}
+	}
+}
+
+// TestFourAtOnce boots four machines at the same time beside a site's DHCP server:
+// each in its own way, three of them armed.
+func TestFourAtOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots virtual machines")
+	}
+	medium := sampleMedium(t, "light")
+	n := newNetwork(t, 4)
+	n.siteDHCP(t)
+	s := n.serve(t, configOf("", "", "", ""), medium)
+	bootAll(t, n, s, medium, []boot{
+		{vm.BIOS, nil, true, []string{"boot.ipxe"}},
+		{vm.UEFI, nil, true, []string{"NBP filename is ipxe-amd64.efi", "boot.ipxe"}},
+		{vm.UEFI, httpBoot, true, []string{"URI: " + base + "/boot/shimx64.efi"}},
+		{vm.BIOS, nil, false, []string{"it is not armed"}},
+	})
+}
+
+// TestSecureBoot boots with Microsoft's keys enforced, through the medium's signed shim
+// and the signed network GRUB of its pool: one machine by TFTP, whose GRUB finds us
+// because we give the addresses, and one by HTTP.
+func TestSecureBoot(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots virtual machines")
+	}
+	medium := sampleMedium(t, "light")
+	n := newNetwork(t, 2)
+	const settings = ", gpu: {model: h200, secure_boot: required}, network: {addresses: [10.77.0.%d/24], gateway: 10.77.0.1}"
+	s := n.serve(t, configOf(fmt.Sprintf(settings, 20), fmt.Sprintf(settings, 21)), medium, "--dhcp", "reservation")
+	const enforced = "GPUSTRAP-NETINSTALL Secure Boot 1"
+	bootAll(t, n, s, medium, []boot{
+		{vm.SecureBoot, nil, true, []string{"NBP filename is shimx64.efi", "Station IP address is 10.77.0.20", enforced}},
+		{vm.SecureBoot, httpBoot, true, []string{"URI: " + base + "/boot/shimx64.efi", "Station IP address is 10.77.0.21", enforced}},
+	})
+}
+
+// TestVirtualMedium boots a machine from its own image, which QEMU reads over HTTP by
+// ranges as a management controller does. Once it is installed the image is closed.
+func TestVirtualMedium(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots virtual machines")
+	}
+	medium := sampleMedium(t, "light")
+	n := newNetwork(t, 1)
+	n.siteDHCP(t)
+	s := n.serve(t, configOf(""), medium)
+	address := ""
+	for _, word := range strings.Fields(s.command(t, "arm", "--yes", "--via", "medium", "node0")) {
+		if strings.HasPrefix(word, base+"/iso/") {
+			address = word
+		}
+	}
+	if !strings.HasSuffix(address, "/node0.iso") {
+		t.Fatalf("arm told no address of a medium: %q", address)
+	}
+	// QEMU must reach both the server and the tap device.
+	run(t, "ip", "-n", n.prefix+"lan", "addr", "add", "10.77.0.3/24", "dev", "br0")
+	c := n.machine(t, 0, vm.UEFI, medium)
+	c.Medium, c.Tap, c.Reboot = vm.Medium{Path: address, Bus: vm.CD}, "", false
+	c.Extra = []string{
+		"-netdev", "tap,id=net0,script=no,downscript=no,ifname=tap0", "-device", "virtio-net-pci,romfile=,netdev=net0,mac=" + c.MAC,
+	}
+	m := start(t, c)
+	if err := m.WaitFor(within(t), installed); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Wait(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if got := installations(t, c.Disks[0].Path); got != 1 {
+		t.Errorf("installed %d times", got)
+	}
+	if got := s.phase(t, "node0"); got != "installed" {
+		t.Errorf("the server has it as %q", got)
+	}
+	status := run(t, "ip", "netns", "exec", n.prefix+"boot", "curl", "-s", "-o", os.DevNull, "-w", "%{http_code}", address)
+	if status != "404" {
+		t.Errorf("the image is still there: %s", status)
+	}
+}

@@ -1,0 +1,199 @@
+// Package netboot boots virtual machines over a network from gpustrap serve, from the
+// firmware's first DHCP request on. The networks are namespaces that the tests make
+// and remove; it takes root.
+package netboot
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gpustrap/gpustrap/e2e/oracle"
+	"github.com/gpustrap/gpustrap/e2e/vm"
+)
+
+// Addresses of the networks: each is in namespaces of its own, so they are all alike.
+const (
+	siteAddress   = "10.77.0.1"
+	serverAddress = "10.77.0.2"
+	listen        = serverAddress + ":8080"
+	base          = "http://" + listen
+	admin         = "127.0.0.1:8443"
+)
+
+// network is a bridge with the site's DHCP server and ours, each in its namespace, and
+// tap devices for machines.
+type network struct{ prefix string }
+
+var networks atomic.Int32
+
+// newNetwork makes a network with some tap devices, tap0 and on.
+func newNetwork(t *testing.T, taps int) network {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root for network namespaces")
+	}
+	oracle.Need(t, "ip")
+	n := network{fmt.Sprintf("gs%d-%d-", os.Getpid(), networks.Add(1))}
+	lan := n.prefix + "lan"
+	for _, name := range []string{"lan", "site", "boot"} {
+		run(t, "ip", "netns", "add", n.prefix+name)
+		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", n.prefix+name).Run() }) // gone with its devices
+		run(t, "ip", "-n", n.prefix+name, "link", "set", "lo", "up")
+	}
+	run(t, "ip", "-n", lan, "link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0")
+	run(t, "ip", "-n", lan, "link", "set", "br0", "up")
+	for name, address := range map[string]string{"site": siteAddress, "boot": serverAddress} {
+		run(t, "ip", "-n", lan, "link", "add", "p-"+name, "type", "veth", "peer", "name", "eth0", "netns", n.prefix+name)
+		run(t, "ip", "-n", lan, "link", "set", "p-"+name, "master", "br0", "up")
+		run(t, "ip", "-n", n.prefix+name, "addr", "add", address+"/24", "dev", "eth0")
+		run(t, "ip", "-n", n.prefix+name, "link", "set", "eth0", "up")
+	}
+	for i := range taps {
+		tap := fmt.Sprintf("tap%d", i)
+		run(t, "ip", "-n", lan, "tuntap", "add", tap, "mode", "tap")
+		run(t, "ip", "-n", lan, "link", "set", tap, "master", "br0", "up")
+	}
+	return n
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// background runs a program in a namespace until the test ends, and shows what it said
+// when the test has failed.
+func (n network) background(t *testing.T, namespace, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("ip", append([]string{"netns", "exec", n.prefix + namespace, name}, args...)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		kill := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		kill.Stop()
+		_ = log.Close()
+		if text, err := os.ReadFile(log.Name()); t.Failed() && err == nil {
+			t.Logf("%s said:\n%s", filepath.Base(name), text)
+		}
+	})
+	return cmd
+}
+
+// siteDHCP runs a site's own DHCP server, which gives addresses.
+func (n network) siteDHCP(t *testing.T, args ...string) {
+	t.Helper()
+	n.background(t, "site", oracle.Need(t, "dnsmasq"), append([]string{
+		"--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=eth0", "--bind-interfaces", "--leasefile-ro",
+		// Without --no-ping it tries each address for three seconds, and iPXE gives up.
+		"--no-ping", "--dhcp-authoritative", "--dhcp-range=10.77.0.50,10.77.0.99,255.255.255.0,1h", "--dhcp-option=3",
+	}, args...)...)
+}
+
+// server is gpustrap serve on a network.
+type server struct {
+	n      network
+	config string
+	data   string
+}
+
+// limit is how long anything may take on a machine that is busy with other tests.
+const limit = 8 * time.Minute
+
+// serve starts gpustrap serve and waits until it answers.
+func (n network) serve(t *testing.T, config, medium string, args ...string) *server {
+	t.Helper()
+	dir := t.TempDir()
+	s := &server{n: n, config: filepath.Join(dir, "gpustrap.yaml"), data: filepath.Join(dir, "data")}
+	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.background(t, "boot", program(t), append([]string{
+		"serve", "-c", s.config, "--iso", medium, "--interface", "eth0", "--listen", listen, "--admin", admin, "--data", s.data,
+	}, args...)...)
+	curl := oracle.Need(t, "curl")
+	poll(t, "the server to answer", func() bool {
+		return exec.Command("ip", "netns", "exec", n.prefix+"boot", curl, "-fs", "-o", os.DevNull, base+"/healthz").Run() == nil
+	})
+	return s
+}
+
+func poll(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !done(); time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited too long for %s", what)
+		}
+	}
+}
+
+// command runs gpustrap against the server.
+func (s *server) command(t *testing.T, args ...string) string {
+	t.Helper()
+	return run(t, "ip", append([]string{"netns", "exec", s.n.prefix + "boot", program(t)}, s.connect(args...)...)...)
+}
+
+func (s *server) connect(args ...string) []string {
+	return append(args, "--server", "https://"+admin, "--token-file", filepath.Join(s.data, "admin-token"))
+}
+
+// phase returns where a machine stands.
+func (s *server) phase(t *testing.T, machine string) string {
+	t.Helper()
+	var views []struct {
+		Machine string `json:"machine"`
+		Record  struct {
+			Phase string `json:"phase"`
+		} `json:"record"`
+	}
+	if err := json.Unmarshal([]byte(s.command(t, "status", "--json", machine)), &views); err != nil || len(views) != 1 {
+		t.Fatalf("status of %s: %v, %d machines", machine, err, len(views))
+	}
+	return views[0].Record.Phase
+}
+
+// within is a context that ends when the limit has passed.
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// start boots a machine that ends with the test.
+func start(t *testing.T, c vm.Config) *vm.VM {
+	t.Helper()
+	oracle.Need(t, vm.Emulators["amd64"])
+	m, err := vm.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		m.Close()
+		if t.Failed() {
+			t.Logf("the machine's serial port:\n%s", m.Serial())
+		}
+	})
+	return m
+}
