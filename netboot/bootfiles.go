@@ -188,7 +188,7 @@ func (p *PXE) serveMedium(w http.ResponseWriter, r *http.Request, name string) {
 // serveISO answers for TOKEN/MACHINE.iso, the image of one machine.
 func (p *PXE) serveISO(w http.ResponseWriter, r *http.Request, name string) {
 	token, file, _ := strings.Cut(name, "/")
-	m, record, err := p.s.ClaimMedium(r.Context(), state.Token(token), addressOf(r))
+	m, record, err := p.claimed(r.Context(), state.Token(token), addressOf(r))
 	if err == nil && file != m.Name+".iso" {
 		err = state.ErrUnknown
 	}
@@ -210,6 +210,19 @@ func (p *PXE) serveISO(w http.ResponseWriter, r *http.Request, name string) {
 	if err := image.Serve(counted, r, made, made.medium.Path, made.tag, time.Time{}); err != nil {
 		p.s.o.Log.Error("cannot serve a machine's medium", "machine", m.Name, "why", err)
 	}
+}
+
+// claimed returns the machine whose medium a token opens. A BMC reads by thousands of
+// ranges: once the machine is known to boot, what the store told last will do for them.
+func (p *PXE) claimed(ctx context.Context, token state.Token, address string) (*plan.Machine, *state.Record, error) {
+	if name, ok := p.s.board.byToken(token); ok {
+		m, r := p.s.Machine(name), p.s.board.record(name)
+		begun := m != nil && r != nil && r.Phase != state.Armed
+		if begun && r.Via == state.Medium && r.Hash(state.ForMedium).Is(token) && r.Live(p.s.o.Now()) {
+			return m, r, nil
+		}
+	}
+	return p.s.ClaimMedium(ctx, token, address)
 }
 
 // plan plans a machine's image.

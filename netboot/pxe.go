@@ -127,7 +127,7 @@ func (p *PXE) Describe() []string {
 	}
 	lines = append(lines, fmt.Sprintf("TFTP on %s (UDP 69), HTTP on %s", p.o.Interface, p.s.o.Base))
 	for _, m := range p.o.Media {
-		lines = append(lines, fmt.Sprintf("medium %s: %s", m.Name, m.Description.Info))
+		lines = append(lines, fmt.Sprintf("medium %s: %s, at %s/%s%s/", m.Name, m.Description.Info, p.s.o.Base, pathMedium, m.ID))
 	}
 	for _, f := range p.o.Loaders.List() {
 		lines = append(lines, fmt.Sprintf("boot loader %s: %s", f.Name, f.From))

@@ -84,20 +84,19 @@ func arguments(c Config, dir string) ([]string, error) {
 }
 
 func networkCard(c Config) []string {
-	nic := "virtio-net-pci,netdev=net0"
+	mac := ""
 	if c.MAC != "" {
-		nic += ",mac=" + c.MAC
+		mac = ",mac=" + c.MAC
 	}
+	const nic = "virtio-net-pci,netdev=net0"
+	tap := []string{"-netdev", "tap,id=net0,script=no,downscript=no,ifname=" + c.Tap, "-device"}
 	switch {
 	case c.Tap != "" && c.Firmware == BIOS: // with QEMU's own iPXE in the card's ROM
-		return []string{"-netdev", "tap,id=net0,script=no,downscript=no,ifname=" + c.Tap, "-device", nic + ",bootindex=0"}
+		return append(tap, nic+mac+",bootindex=0")
 	case c.Tap != "":
-		return []string{
-			"-netdev", "tap,id=net0,script=no,downscript=no,ifname=" + c.Tap, "-device", nic + ",romfile=,bootindex=0",
-			"-fw_cfg", "name=opt/org.tianocore/IPv6Support,string=n",
-		}
+		return append(tap, nic+",romfile="+mac+",bootindex=0", "-fw_cfg", "name=opt/org.tianocore/IPv6Support,string=n")
 	case c.Network:
-		return []string{"-netdev", "user,id=net0", "-device", nic + ",romfile="}
+		return []string{"-netdev", "user,id=net0", "-device", nic + ",romfile=" + mac}
 	}
 	return nil
 }
