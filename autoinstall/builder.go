@@ -69,7 +69,7 @@ func (b *builder) steps() []string {
 			out = append(out, step)
 		}
 	}
-	installs := b.in.Stack != nil || m.Docker != nil || m.Toolkit != nil || len(b.packages()) > 0
+	installs := b.in.Stack != nil || m.Docker != nil || m.Toolkit != nil || len(b.packages()) > 0 || b.tpm() != nil
 	add(stepOffline, installs && b.in.Offline != nil)
 	add(stepSurroundings, b.hasSurroundings())
 	add(stepRepositories, installs || len(b.repos) > 0)
@@ -77,6 +77,7 @@ func (b *builder) steps() []string {
 	add(stepDocker, m.Docker != nil)
 	add(stepToolkit, m.Toolkit != nil)
 	add(stepPackages, len(b.packages()) > 0)
+	add(stepTPM, b.tpm() != nil)
 	add(stepUsers, len(b.dockerUsers()) > 0)
 	add(stepSettings, b.in.Stack != nil)
 	add(stepRootless, len(b.rootlessUsers()) > 0)
@@ -229,6 +230,7 @@ func (b *builder) environment(steps []string) string {
 	set("TOOLKIT_VERSION", toolkitVersion)
 	set("READY_REPORT", m.Ready.Report)
 	set("READY_DCGMI", strconv.Itoa(m.Ready.DCGMI))
+	s.WriteString(b.tpmSettings())
 	return s.String()
 }
 

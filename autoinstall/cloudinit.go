@@ -18,6 +18,7 @@ import (
 // carries, one command that runs them, and a reboot into the driver. Storage is
 // the image's own.
 func (r *Renderer) RenderCloudInit(in Input) ([]byte, report.Report) {
+	in.Machine.Storage = config.Storage{}
 	b := newBuilder(&in, r.scripts)
 	if b.rep.HasErrors() {
 		return nil, b.rep

@@ -27,6 +27,7 @@ const (
 	stepDocker       = "docker"
 	stepToolkit      = "toolkit"
 	stepPackages     = "packages"
+	stepTPM          = "tpm"
 	stepUsers        = "users"
 	stepSettings     = "settings"
 	stepRootless     = "rootless"
@@ -74,6 +75,7 @@ var filesOf = map[string][]string{
 	stepDocker:       {"docker.sh"},
 	stepToolkit:      {"toolkit.sh"},
 	stepPackages:     {"packages.sh"},
+	stepTPM:          {"tpm.sh", "gpustrap-tpm.service"},
 	stepUsers:        {"users.sh", "gpustrap-users.service"},
 	stepSettings:     {"settings.sh", "gpu-settings.service"},
 	stepUpgrades:     {"upgrades.sh", "gpu-upgrade.sh"},

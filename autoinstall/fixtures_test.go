@@ -218,13 +218,13 @@ func site(release string) Input {
 	return Input{Machine: m}
 }
 
-// raid has its system on two encrypted disks, and disks of data.
+// raid has its system on two encrypted disks that the TPM unlocks, and disks of data.
 func raid(release string) Input {
 	m := baseMachine("raid", release)
 	swap := int64(16 << 30)
 	m.Storage = config.Storage{
 		Layout: "raid1", Disk: config.Disk{Size: "smallest"}, Further: []config.Disk{{Size: "smallest"}},
-		Encryption: &config.Encryption{Key: "correct horse: #battery 'staple'"}, Swap: &swap,
+		Encryption: &config.Encryption{Key: "correct horse: #battery 'staple'", TPM: &config.TPM{PCRs: []int{4, 7}, Recovery: true}}, Swap: &swap,
 		Data: []config.Data{
 			{Disk: config.Disk{Serial: "DATA1"}, Mount: "/srv", Preserve: true, Filesystem: "ext4"},
 			{Disk: config.Disk{WWN: "0x500a07512345678b"}, Mount: "/srv/scratch", Filesystem: "xfs"},

@@ -17,6 +17,9 @@ func (b *builder) guards(doc *Document, ownStorage bool) {
 	if ids := hardware(m.Match); len(ids) > 0 {
 		b.run(&doc.EarlyCommands, append([]string{"bash", script, "hardware", m.Name}, ids...)...)
 	}
+	if b.tpm() != nil {
+		b.run(&doc.EarlyCommands, "bash", script, "tpm")
+	}
 	if !ownStorage {
 		b.carry(&doc.EarlyCommands, chooseDisk)
 		b.run(&doc.EarlyCommands, append([]string{"bash", liveFolder + "/" + chooseDisk}, diskRules(&m.Storage)...)...)

@@ -176,8 +176,14 @@ func (b *builder) commands(doc *Document) {
 			b.carry(&doc.LateCommands, withMedium)
 			install = append([]string{"bash", liveFolder + "/" + withMedium}, install...)
 		}
+		if b.tpm() != nil {
+			doc.LateCommands = append(doc.LateCommands, Command{Shell: showPassphrase})
+		}
 		b.run(&doc.LateCommands, install...)
 		b.shared = append(b.shared, doc.LateCommands[len(doc.LateCommands)-1].Shell)
+		if b.tpm() != nil {
+			doc.LateCommands = append(doc.LateCommands, Command{Shell: hidePassphrase})
+		}
 	}
 	b.console(&doc.LateCommands)
 	b.carry(&doc.LateCommands, finish)

@@ -74,6 +74,10 @@ func (r *Renderer) Requirements(in Input) (Requirements, report.Report) {
 		add(m.Docker.Version, rootlessNames[0])
 		add("", rootlessNames[1:]...)
 	}
+	if b.tpm() != nil {
+		_, names := tpmTool(m.Ubuntu)
+		add("", names...)
+	}
 	add("", b.packages()...)
 	add("", keyNames...)
 	if m.Sources.Ubuntu.URL == "" {

@@ -44,6 +44,14 @@ func TestRequirements(t *testing.T) {
 	if !slices.Contains(got.Packages, "docker-ce=5:29.6.1-1~ubuntu.24.04~noble") || !slices.Contains(got.Packages, "libnvidia-container1=1.20.1-1") || !slices.Contains(got.Packages, "tmux") {
 		t.Errorf("%v", got.Packages)
 	}
+	got, _ = r.Requirements(raid("24.04"))
+	if !slices.Contains(got.Packages, "clevis-initramfs") {
+		t.Errorf("a TPM that unlocks the disk requires %v", got.Packages)
+	}
+	got, _ = r.Requirements(raid("26.04"))
+	if !slices.Contains(got.Packages, "tpm2-tools") || slices.Contains(got.Packages, "clevis-initramfs") {
+		t.Errorf("a TPM that unlocks the disk requires %v", got.Packages)
+	}
 	if got, _ := r.Requirements(plain("24.04")); len(got.Packages) > 0 {
 		t.Errorf("a machine that installs nothing requires %v", got.Packages)
 	}

@@ -24,14 +24,14 @@ func (b *builder) rootlessUsers() []string {
 }
 
 // components are those of Ubuntu's archive that packages come from: the driver's,
-// and universe where users have engines of their own.
+// and universe where users have engines of their own or a TPM unlocks the disk.
 func (b *builder) components() []string {
 	var out []string
 	if b.in.Stack != nil {
 		out = slices.Clone(b.in.Stack.Components)
 	}
-	if len(b.rootlessUsers()) > 0 && !slices.Contains(out, "universe") {
-		out = append(out, "universe")
+	if len(b.rootlessUsers()) > 0 || b.tpm() != nil {
+		out = withUniverse(out)
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package autoinstall
 import (
 	"strings"
 
+	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/report"
 )
 
@@ -11,6 +12,7 @@ import (
 // leaves disks, network and host name alone. It can be run again, and --dry-run
 // says what it would do.
 func (r *Renderer) RenderScript(in Input) ([]byte, report.Report) {
+	in.Machine.Storage = config.Storage{}
 	b := newBuilder(&in, r.scripts)
 	if b.rep.HasErrors() {
 		return nil, b.rep

@@ -60,9 +60,22 @@ func diskForm() mappingForm[diskKeys, *diskKeys] {
 func encryptionForm() switchForm[encryptionKeys, *encryptionKeys] {
 	keys := mapping("encryption", nil,
 		key("key_file", func(k *encryptionKeys) *text { return &k.key }, keyFileForm{pathForm()},
-			"File with the passphrase, one line, relative to the folder of this file. The seed carries it.", "").must(),
+			"File with the passphrase, one line, relative to the folder of this file. The seed carries it.", "**required**, here or in a profile"),
+		key("tpm", func(k *encryptionKeys) **tpmKeys { return &k.tpm }, tpmForm(),
+			"Lets the machine's TPM 2.0 unlock the system at boot, so that nobody is asked.", "`off`"),
 	)
 	return switchForm[encryptionKeys, *encryptionKeys]{keys, func(k *encryptionKeys) *value[bool] { return &k.on }, "{key_file: secrets/disk.key}"}
+}
+
+func tpmForm() switchForm[tpmKeys, *tpmKeys] {
+	keys := mapping("tpm", nil,
+		key("pcrs", func(k *tpmKeys) *list[value[int]] { return &k.pcrs },
+			listOf(intForm{min: 0, max: 15, what: "the number of a PCR"}, func(v value[int]) bool { return v.bad }),
+			"Registers of the TPM that must hold what they held at the first boot. An empty list: the TPM unlocks whatever starts on the machine.", "`[7]`, Secure Boot's state and keys"),
+		key("recovery", func(k *tpmKeys) *text { return &k.recovery }, enumOf("a way of recovery", byPassphrase, "none"),
+			"What unlocks the system where the TPM does not. With `none` the first boot takes the passphrase off the disk, and the system is lost with the TPM, or when a register changes.", "`passphrase`"),
+	)
+	return switchForm[tpmKeys, *tpmKeys]{keys, func(k *tpmKeys) *value[bool] { return &k.on }, "{} for the defaults"}
 }
 
 func dataForm(disk mappingForm[diskKeys, *diskKeys]) mappingForm[dataKeys, *dataKeys] {

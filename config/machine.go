@@ -243,6 +243,13 @@ func (s Storage) Exact() bool {
 // Encryption says how the system's file systems are encrypted.
 type Encryption struct {
 	Key string // passphrase
+	TPM *TPM   // nil: the passphrase is asked for at each boot
+}
+
+// TPM says how the machine's TPM 2.0 unlocks the system at boot.
+type TPM struct {
+	PCRs     []int // that must be as they are at the first boot, ascending; none: the machine's TPM is enough
+	Recovery bool  // the passphrase goes on to unlock the system, too
 }
 
 // Data is a disk of its own.

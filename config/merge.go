@@ -202,6 +202,16 @@ func mergeEncryption(base, over encryptionKeys) encryptionKeys {
 		section: base.under(over.section),
 		on:      latest(base.on, over.on),
 		key:     latest(base.key, over.key),
+		tpm:     mergeSection(base.tpm, over.tpm, mergeTPM),
+	}
+}
+
+func mergeTPM(base, over tpmKeys) tpmKeys {
+	return tpmKeys{
+		section:  base.under(over.section),
+		on:       latest(base.on, over.on),
+		pcrs:     latestList(base.pcrs, over.pcrs),
+		recovery: latest(base.recovery, over.recovery),
 	}
 }
 

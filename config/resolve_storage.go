@@ -23,7 +23,7 @@ func (r *resolver) storage(k *storageKeys, m *Machine, path string) Storage {
 		out.Swap = &swap
 	}
 	if e := k.encryption; e != nil && otherwise(e.on, true) {
-		out.Encryption = &Encryption{Key: e.key.v}
+		out.Encryption = r.encryption(e, under(path, "encryption"))
 	}
 	if k.config.ok() {
 		out.Layout, out.Config = "", k.config.v
@@ -45,7 +45,41 @@ func (r *resolver) storage(k *storageKeys, m *Machine, path string) Storage {
 	return out
 }
 
-const defaultFilesystem = "ext4"
+const (
+	defaultFilesystem = "ext4"
+	byPassphrase      = "passphrase"
+)
+
+func (r *resolver) encryption(k *encryptionKeys, path string) *Encryption {
+	if !k.key.set() && !k.bad {
+		r.error(k.at, path, fmt.Sprintf("%s has no \"key_file\"", path), "add key_file: …")
+	}
+	return &Encryption{Key: k.key.v, TPM: r.tpm(k.tpm, under(path, "tpm"))}
+}
+
+// secureBootPCR holds whether Secure Boot is on, its keys, and whose signatures
+// were accepted. It stays as it is over updates of the kernel and of GRUB.
+const secureBootPCR = 7
+
+func (r *resolver) tpm(k *tpmKeys, path string) *TPM {
+	if k == nil || k.bad || !otherwise(k.on, true) {
+		return nil
+	}
+	out := &TPM{PCRs: []int{secureBootPCR}, Recovery: otherwise(k.recovery, byPassphrase) == byPassphrase}
+	if !k.pcrs.set() {
+		return out
+	}
+	out.PCRs = nil
+	for i, pcr := range k.pcrs.items {
+		if slices.Contains(out.PCRs, pcr.v) {
+			r.error(pcr.at, fmt.Sprintf("%s.pcrs[%d]", path, i), fmt.Sprintf("PCR %d is named twice", pcr.v), "remove one of them")
+			continue
+		}
+		out.PCRs = append(out.PCRs, pcr.v)
+	}
+	slices.Sort(out.PCRs)
+	return out
+}
 
 func diskOf(k *diskKeys) Disk {
 	if k == nil {

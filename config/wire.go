@@ -252,6 +252,14 @@ type encryptionKeys struct {
 	section
 	on  value[bool]
 	key text // what the file holds
+	tpm *tpmKeys
+}
+
+type tpmKeys struct {
+	section
+	on       value[bool]
+	pcrs     list[value[int]]
+	recovery text
 }
 
 type dataKeys struct {

@@ -17,12 +17,14 @@ packages="
 	qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64
 	dnsmasq-base ipxe ipxe-qemu qemu-block-extra
 	cloud-init whois jq shellcheck systemd
-	python3-sushy
+	python3-sushy cryptsetup-bin clevis-luks clevis-tpm2 swtpm tpm2-tools
 "
 # Ubuntu has its browser as a snap alone; the tests of the page are skipped there.
 if grep -q '^ID=debian' /etc/os-release 2>/dev/null; then
 	packages="$packages chromium"
 fi
+# It has a package of its own from Debian 13 on.
+command -v systemd-cryptenroll >/dev/null || packages="$packages systemd-cryptsetup"
 
 # missing prints the packages of the list that are not installed.
 missing() {

@@ -3,6 +3,8 @@
 # and stop it before anything is written.
 #   guard.sh hardware MACHINE [serial|uuid|mac VALUE]...
 #       unless this is the machine that the seed was made for
+#   guard.sh tpm
+#       unless the machine has a TPM 2.0
 #   guard.sh installed MACHINE [reinstall] [stamp STAMP]
 #       when the chosen disks hold a system that gpustrap installed, unless
 #       "reinstall", or gpustrap.reinstall on the kernel line, asks for it; where
@@ -74,6 +76,14 @@ hardware() {
     [ ${#differs[@]} -gt 0 ] || return 0
     stop "this machine is not $machine: $(printf '%s; ' "${differs[@]}" | sed 's/; $//')" \
         "its entry under machines: in gpustrap.yaml would be" "$(entry)"
+}
+
+# tpm: the kernel makes no tpmrm0 for an older TPM.
+tpm() {
+    [ ! -e "$sysfs/class/tpmrm/tpmrm0" ] || return 0
+    stop "this machine has no TPM 2.0 that could unlock its disk" \
+        "switch it on in the firmware's setup, where it may be called PTT, fTPM or security device," \
+        "or remove storage.encryption.tpm from gpustrap.yaml: then the passphrase is asked for at each boot"
 }
 
 disks() {

@@ -106,6 +106,19 @@ func TestGuardHardwareLeavesOutTemplates(t *testing.T) {
 	}
 }
 
+func TestGuardTPM(t *testing.T) {
+	with := tree(t, map[string]string{"sys/class/tpmrm/tpmrm0/dev": "253:65536\n"})
+	if out, err := live(t, with, "guard.sh", "", "tpm"); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	older := tree(t, map[string]string{"sys/class/tpm/tpm0/dev": "10:224\n"})
+	out, err := live(t, older, "guard.sh", "", "tpm")
+	failure, _ := os.ReadFile(filepath.Join(older, "run", "failure"))
+	if err == nil || !strings.HasPrefix(string(failure), "this machine has no TPM 2.0") || !strings.Contains(out, "nothing was written") {
+		t.Errorf("error %v, said\n%s", err, out)
+	}
+}
+
 // image makes a disk image with a partition table that sfdisk writes from a script.
 func image(t *testing.T, dir, name, table string) string {
 	t.Helper()

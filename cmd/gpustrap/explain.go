@@ -178,11 +178,17 @@ func storageTexts(s config.Storage) []explainedLine {
 	if s.Encryption != nil {
 		layout += ", encrypted"
 	}
+	if t := tpmOf(s); t != nil {
+		layout += ", unlocked by the machine's TPM"
+	}
 	texts := []explainedLine{{"erases", plan.ErasedText(system) + ", " + layout}}
 	for _, d := range s.Data {
 		if !d.Preserve {
 			texts = append(texts, explainedLine{"erases", fmt.Sprintf("%s, %s at %s", plan.DiskText(d.Disk), d.Filesystem, d.Mount)})
 		}
+	}
+	if t := tpmOf(s); t != nil && !t.Recovery {
+		texts = append(texts, explainedLine{"erases", "the passphrase, at the first boot: what is on the disk is lost with the TPM"})
 	}
 	for _, d := range s.Data {
 		if d.Preserve {
@@ -190,6 +196,13 @@ func storageTexts(s config.Storage) []explainedLine {
 		}
 	}
 	return append(texts, explainedLine{"keeps", "every other disk, untouched"})
+}
+
+func tpmOf(s config.Storage) *config.TPM {
+	if s.Encryption == nil {
+		return nil
+	}
+	return s.Encryption.TPM
 }
 
 // ownTexts says what a machine has that its GPUs do not ask for: its
