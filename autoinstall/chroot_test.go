@@ -560,6 +560,38 @@ func TestScriptOnARunningMachine(t *testing.T) {
 	if after := tg.state(); after != before {
 		t.Errorf("the second run changed something; before:\n%s\nafter:\n%s", before, after)
 	}
+	checkRetired(t, tg, in)
+}
+
+// checkRetired takes the apps out of the configuration of a machine that has them.
+func checkRetired(t *testing.T, tg *target, in Input) {
+	t.Helper()
+	tg.run("test -e /etc/systemd/system/timers.target.wants/gpustrap-app@fastbook.timer && touch /opt/apps/fastbook/mine")
+	in.Machine.Apps = in.Machine.Apps[1:]
+	for _, want := range []string{"cuda-dev", ""} {
+		script, rep := newTestRenderer(t).RenderScript(in)
+		if err := rep.Err(); err != nil {
+			t.Fatal(err)
+		}
+		tg.write("/setup.sh", string(script))
+		out := tg.run("bash /setup.sh")
+		if !strings.Contains(out, "which the configuration has no more") {
+			t.Errorf("the script says nothing of an app that goes:\n%s", out)
+		}
+		if got := tg.run("ls /var/lib/gpustrap/apps-laid"); got != want {
+			t.Errorf("apps: %q, want %q", got, want)
+		}
+		in.Machine.Apps = nil
+	}
+	tg.run("! test -e /etc/systemd/system/timers.target.wants/gpustrap-app@fastbook.timer && ! test -L /usr/local/bin/app && ! test -e /etc/gpustrap/apps")
+	if got := tg.run("cd /opt/apps && find . -type f"); got != "./fastbook/mine" {
+		t.Errorf("what is left in /opt/apps: %q", got)
+	}
+	before := tg.state()
+	tg.run("bash /setup.sh")
+	if after := tg.state(); after != before {
+		t.Errorf("once more changed something; before:\n%s\nafter:\n%s", before, after)
+	}
 }
 
 func TestScriptRefusesOtherSystems(t *testing.T) {

@@ -48,6 +48,8 @@ for name in "${list[@]}"; do
         put_file "$file" "/opt/apps/$name/$(basename "$file")" "$(mode_of "$file")"
     done
     take_image "$name"
+    # By this install.sh knows what to take away when the app is wanted no more.
+    (cd "$here/apps/$name" && ls) | put "/var/lib/gpustrap/apps-laid/$name" 0644
 done
 step "make the command app"
 if [ "$(readlink /usr/local/bin/app || true)" != "$here/app.sh" ]; then

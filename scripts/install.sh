@@ -47,6 +47,27 @@ check_system() {
     fi
 }
 
+# retire_apps takes away the container apps that an earlier configuration had, by
+# what apps.sh wrote down of them, and leaves what they wrote.
+retire_apps() {
+    local laid name file
+    for laid in /var/lib/gpustrap/apps-laid/*; do
+        name=$(basename "$laid")
+        if [ ! -e "$laid" ] || [[ " ${APPS:-} " = *" $name "* ]]; then continue; fi
+        step "remove the app $name, which the configuration has no more"
+        run systemctl disable "gpustrap-app@$name.timer"
+        if can_restart; then
+            run systemctl stop "gpustrap-app@$name.timer" "gpustrap-app@$name.service" || true # the command app is gone
+            docker ps -aq --filter "label=com.docker.compose.project=$name" | xargs -r docker rm --force ||
+                say "  Docker does not answer; its container stays until it is removed by hand"
+        fi
+        while read -r file; do drop_file "/opt/apps/$name/$file"; done <"$laid"
+        dry_run || rmdir "/opt/apps/$name" || say "  /opt/apps/$name stays, for what else is in it"
+        run rm "$laid"
+        [ -e /usr/local/bin/app ] || run rm -f /usr/local/bin/app
+    done
+}
+
 check_system
 [ "$only_check" = no ] || exit 0
 # An earlier run may have ended while dpkg was at work.
@@ -54,6 +75,7 @@ if [ -n "$(dpkg --audit)" ] || [ -n "$(ls /var/lib/dpkg/updates)" ]; then
     step "finish what an earlier run left half installed"
     run env DEBIAN_FRONTEND=noninteractive dpkg --force-confdef --force-confold --configure -a
 fi
+retire_apps
 words "$STEPS"
 for name in "${list[@]}"; do
     # A step that fails has said so itself.
