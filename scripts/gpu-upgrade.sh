@@ -100,7 +100,8 @@ if [ "$reboot" = no ]; then
     say "gpustrap: nothing was changed"
     exit
 fi
-apt_install "${names[@]}"
+# The newest, as the plan: a lock held for the installation alone.
+apt_get install --no-install-recommends "${names[@]}"
 step "check that the driver's modules are there"
 check_modules
 ask_for_reboot
