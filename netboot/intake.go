@@ -94,7 +94,7 @@ func (in *intake) take(ctx context.Context, r *state.Record, e events.Event) {
 			in.s.meters.dropped.Inc()
 		}
 	}
-	if milestone(e) == "" {
+	if !news(r, e) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, stepTime)
@@ -132,38 +132,63 @@ func (in *intake) retry(ctx context.Context) {
 const (
 	eventInstall  = "subiquity/Install/install"
 	eventWrite    = "subiquity/Install/install/curtin_install"
+	eventPackages = "subiquity/Install/install/postinstall"
+	eventLate     = "subiquity/Late/run"
+	eventLogs     = "subiquity/Shutdown/copy_logs_to_target"
 	eventShutdown = "subiquity/Shutdown/shutdown"
 	eventFailed   = "gpustrap/failed" // scripts/failed.sh
 	eventMirror   = "subiquity/Mirror/"
 )
 
-// milestone returns the phase that an event leads to, or "".
-func milestone(e events.Event) state.Phase {
+// milestone returns the phase that an event leads to, or "", and whether it says that
+// the disk is being written, or was. An installer does not send an event again that
+// did not arrive: so each later one says it, too.
+func milestone(e events.Event) (to state.Phase, writing bool) {
+	within := func(name string) bool { return e.Name == name || strings.HasPrefix(e.Name, name+"/") }
 	switch {
 	case e.Name == eventFailed:
-		return state.Failed
+		return state.Failed, false
 	case e.Name == eventShutdown:
-		return state.Installed
+		return state.Installed, true
 	case e.Type == events.Finish && e.Result == events.Fail:
 		// A mirror that does not answer is followed by the next one.
 		if strings.HasPrefix(e.Name, eventMirror) {
-			return ""
+			return "", false
 		}
-		return state.Failed
-	case e.Type == events.Start && (e.Name == eventInstall || e.Name == eventWrite):
-		return state.Installing
+		return state.Failed, false
+	case within(eventWrite), within(eventPackages), within(eventLate), within(eventLogs):
+		return state.Installing, true
+	case e.Name == eventInstall && e.Type == events.Start:
+		return state.Installing, false
 	}
-	return ""
+	return "", false
+}
+
+// news reports whether an event says something that a record does not have yet.
+func news(r *state.Record, e events.Event) bool {
+	switch to, writing := milestone(e); to {
+	case "":
+		return false
+	case r.Phase:
+		return writing && !r.Writing || e.Name == eventFailed
+	default:
+		return nextPhase(r.Phase, to) != ""
+	}
 }
 
 // reached takes the steps that a milestone says were taken.
 func (s *Server) reached(ctx context.Context, r *state.Record, e events.Event) error {
-	to := milestone(e)
+	to, writing := milestone(e)
 	why := ""
 	if to == state.Failed {
 		why = failureText(s.board.timeline(r), e)
 	}
-	writing := func(r *state.Record) { r.Writing = r.Writing || e.Name != eventInstall }
+	change := func(r *state.Record) {
+		r.Writing = r.Writing || writing
+		if r.Phase == state.Failed && why != "" {
+			r.Why = why
+		}
+	}
 	for range claims {
 		now, err := s.o.Store.Get(ctx, r.Machine)
 		if errors.Is(err, state.ErrUnknown) || err == nil && now.Generation != r.Generation {
@@ -172,33 +197,21 @@ func (s *Server) reached(ctx context.Context, r *state.Record, e events.Event) e
 		if err != nil {
 			return err
 		}
-		next := nextPhase(now.Phase, to)
-		switch {
-		case next != "":
-			_, err = s.advance(ctx, now, []state.Phase{now.Phase}, next, why, func(r *state.Record) {
-				if to == state.Installing || to == state.Installed {
-					writing(r)
-				}
-			})
-			if err == nil && next != to {
-				continue // there is a step between
-			}
-		case now.Phase == to && (to == state.Installing && !now.Writing && e.Name == eventWrite || to == state.Failed && e.Name == eventFailed && now.Why != why):
-			now, err = s.o.Store.Amend(ctx, r.Machine, r.Generation, func(r *state.Record) {
-				if r.Phase != to {
-					return
-				}
-				if to == state.Failed {
-					r.Why = why
-				} else {
-					writing(r)
-				}
-			})
-			if err == nil {
+		s.board.put(now)
+		if !news(now, e) {
+			return nil
+		}
+		if now.Phase == to {
+			if now, err = s.o.Store.Amend(ctx, r.Machine, r.Generation, change); err == nil {
 				s.board.put(now)
+				return nil
+			}
+		} else if next := nextPhase(now.Phase, to); next != "" {
+			if _, err = s.advance(ctx, now, []state.Phase{now.Phase}, next, why, change); err == nil && next == to {
+				return nil
 			}
 		}
-		if !errors.Is(err, state.ErrConflict) {
+		if err != nil && !errors.Is(err, state.ErrConflict) {
 			return err
 		}
 	}
