@@ -28,3 +28,6 @@ GPUSTRAP_SOAK=500 "$go" test -timeout 60m -run '^TestAgreement$' ./apt
 
 printf '\n== kill -9 in the middle of writing a device, 50 times\n'
 GPUSTRAP_KILLS=50 "$go" test -v -timeout 60m -run '^TestKilled$' ./e2e/usb
+
+printf '\n== ten thousand machines installed over HTTP, and a hundred kills of the server\n'
+GPUSTRAP_SOAK=1 "$go" test -v -timeout 70m -run '^TestLongStorm$' ./netboot
