@@ -45,7 +45,7 @@ func (c *clock) pass(d time.Duration) {
 // bench is a server with its surroundings.
 type bench struct {
 	*Server
-	t     *testing.T
+	t     testing.TB
 	clock *clock
 	file  string // gpustrap.yaml
 	data  string
@@ -107,7 +107,7 @@ func (l *locked) Write(p []byte) (int, error) {
 	return l.b.Write(p)
 }
 
-func newBench(t *testing.T, yaml string, change ...func(*Options)) *bench {
+func newBench(t testing.TB, yaml string, change ...func(*Options)) *bench {
 	t.Helper()
 	dir := t.TempDir()
 	b := &bench{t: t, clock: &clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}, file: filepath.Join(dir, "gpustrap.yaml"), data: dir, log: &bytes.Buffer{}}
