@@ -77,7 +77,11 @@ func (b *builder) users(doc *Document) {
 	for _, u := range rest {
 		cloud.Users = append(cloud.Users, cloudUser(u))
 	}
-	if len(rest) > 0 {
+	// The installer tells the text of late-commands to whoever takes its events.
+	if m.Ready.Token != "" {
+		cloud.WriteFiles = append(cloud.WriteFiles, CloudFile{Path: tokenFile, Permissions: "0600", Content: m.Ready.Token + "\n"})
+	}
+	if len(rest) > 0 || len(cloud.WriteFiles) > 0 {
 		doc.UserData = cloud
 	}
 }
@@ -165,9 +169,12 @@ func (b *builder) commands(doc *Document) {
 			b.carry(&doc.LateCommands, name)
 		}
 		for _, f := range b.dataFiles(steps) {
+			if f.path == tokenFile {
+				continue // cloud-init writes it
+			}
 			command := targetCommand(f)
 			doc.LateCommands = append(doc.LateCommands, Command{Shell: command})
-			if f.path != environmentFile && f.path != tokenFile {
+			if f.path != environmentFile {
 				b.shared = append(b.shared, command)
 			}
 		}
