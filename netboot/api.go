@@ -53,14 +53,15 @@ func (s *Server) IsAdmin(token string) bool {
 	return s.o.AdminToken != "" && subtle.ConstantTimeCompare(given[:], ours[:]) == 1
 }
 
-// TryAdmin is IsAdmin for somebody who asks from an address. After too many wrong
-// tokens it fails for a while, whatever the token.
+// TryAdmin is IsAdmin for somebody who asks from an address. Too many wrong tokens
+// from there are an error; the right one is taken nevertheless, so that nobody can
+// lock administrators out.
 func (s *Server) TryAdmin(token, address string) (ok bool, err error) {
-	if !s.wrong.allows(address) {
-		return false, errTooMany
-	}
 	if s.IsAdmin(token) {
 		return true, nil
+	}
+	if !s.wrong.allows(address) {
+		return false, errTooMany
 	}
 	s.meters.wrong.Inc()
 	s.wrong.count(address)

@@ -1,6 +1,7 @@
 package netboot
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -242,5 +243,22 @@ func TestRestart(t *testing.T) {
 	}
 	if v, _ := b.View("node00000"); len(v.Timeline.Spans) != 1 {
 		t.Errorf("%+v", v.Timeline)
+	}
+}
+
+// TestOneMachine: a configuration without machines: is of any hardware, which over
+// the network would be all that boots.
+func TestOneMachine(t *testing.T) {
+	head, _, _ := strings.Cut(fleetHead, "machines:")
+	b := newBench(t, head)
+	name := b.Views()[0].Machine
+	if _, err := b.Arm(t.Context(), name, ArmOrder{Via: state.Network}); !errors.Is(err, errUnmatched) {
+		t.Error(err)
+	}
+	if _, err := b.Arm(t.Context(), name, ArmOrder{Via: state.Medium}); err != nil {
+		t.Error(err)
+	}
+	if _, ok := b.Claim(t.Context(), identity(1)); ok {
+		t.Error("any hardware is answered")
 	}
 }

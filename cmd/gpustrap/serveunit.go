@@ -10,7 +10,8 @@ After=network-online.target
 
 [Service]
 ExecStart=/usr/local/bin/gpustrap serve -c /etc/gpustrap/gpustrap.yaml --data /var/lib/gpustrap-serve --interface eth1
-DynamicUser=yes
+User=gpustrap
+Group=gpustrap
 StateDirectory=gpustrap-serve
 StateDirectoryMode=0700
 UMask=0077
@@ -43,7 +44,8 @@ MemoryDenyWriteExecute=yes
 RemoveIPC=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
+SystemCallFilter=~@privileged
+SystemCallErrorNumber=EPERM
 
 [Install]
 WantedBy=multi-user.target

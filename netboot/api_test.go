@@ -1,0 +1,171 @@
+package netboot
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gpustrap/gpustrap/netboot/state"
+)
+
+func TestAPI(t *testing.T) {
+	var audit strings.Builder
+	b := newBench(t, fleet(2)+"  - {name: offline, match: {serial: x}, offline: only}\n", func(o *Options) {
+		o.Audit = slog.New(slog.NewJSONHandler(&audit, nil))
+	})
+	admin := httptest.NewServer(b.Admin())
+	defer admin.Close()
+	call := func(token, method, path, body string) (int, string) {
+		r, err := http.NewRequest(method, admin.URL+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = answer.Body.Close() }()
+		text, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.StatusCode, string(text)
+	}
+	const node = "/api/v1/machines/node00000"
+	for _, tt := range []struct {
+		name, token, method, path, body string
+		status                          int
+		want                            string
+	}{
+		{"no token", "", "GET", "/api/v1/machines", "", 401, "administrators' token"},
+		{"a wrong token", "admin-tokem", "GET", "/api/v1/machines", "", 401, "administrators' token"},
+		{"arm without a token", "", "POST", node + "/arm", "", 401, ""},
+		{"the list", "admin-token", "GET", "/api/v1/machines", "", 200, `"machine":"node00001"`},
+		{"one", "admin-token", "GET", node, "", 200, `"erases":"the disk"`},
+		{"an unknown one", "admin-token", "GET", "/api/v1/machines/x", "", 404, `there is no machine \"x\"`},
+		{"arm", "admin-token", "POST", node + "/arm", "", 200, `"generation":1`},
+		{"arm for a medium", "admin-token", "POST", node + "/arm", `{"via":"medium","expires":"1h"}`, 200, `/node00000.iso"`},
+		{"arm an unknown one", "admin-token", "POST", "/api/v1/machines/x/arm", "", 404, "no machine"},
+		{"arm in an unknown way", "admin-token", "POST", node + "/arm", `{"via":"post"}`, 400, "network or medium"},
+		{"arm with an unknown key", "admin-token", "POST", node + "/arm", `{"force":true}`, 400, "unknown field"},
+		{"arm for no time", "admin-token", "POST", node + "/arm", `{"expires":"-1h"}`, 400, "must be a time"},
+		{"arm what does not render", "admin-token", "POST", "/api/v1/machines/offline/arm", "", 422, "cannot render offline"},
+		{"no events yet", "admin-token", "GET", node + "/events", "", 404, "there are no events"},
+		{"healthy", "", "GET", "/healthz", "", 200, "ok"},
+	} {
+		if status, text := call(tt.token, tt.method, tt.path, tt.body); status != tt.status || !strings.Contains(text, tt.want) {
+			t.Errorf("%s: %d, want %d %q\n%.300s", tt.name, status, tt.status, tt.want, text)
+		}
+	}
+	b.boot(1)
+	if status, _ := call("admin-token", "POST", "/api/v1/machines/node00001/arm", ""); status != 200 {
+		t.Error(status)
+	}
+	b.boot(1)
+	if status, text := call("admin-token", "POST", "/api/v1/machines/node00001/arm", ""); status != 409 || !strings.Contains(text, "under way") {
+		t.Errorf("arm while it boots: %d %s", status, text)
+	}
+	for range 2 * b.o.Limits.WrongTokens {
+		call("wrong", "GET", node, "")
+	}
+	if status, _ := call("wrong", "GET", node, ""); status != 429 {
+		t.Errorf("after many wrong tokens: %d", status)
+	}
+	if status, _ := call("admin-token", "GET", node, ""); status != 200 {
+		t.Errorf("the right token after many wrong ones: %d", status)
+	}
+	lines := strings.Split(strings.TrimSpace(audit.String()), "\n")
+	if len(lines) != 6 || strings.Contains(audit.String(), "admin-token") || !strings.Contains(lines[0], `"machine":"node00000","from":"127.0.0.1","result":"done"`) {
+		t.Errorf("%d lines\n%s", len(lines), audit.String())
+	}
+}
+
+func TestWatchOfTheAPI(t *testing.T) {
+	b := newBench(t, fleet(2))
+	admin := httptest.NewServer(b.Admin())
+	defer admin.Close()
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, admin.URL+"/api/v1/watch?machine=node00001", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer admin-token")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	lines := json.NewDecoder(bufio.NewReader(answer.Body))
+	next := func() View {
+		t.Helper()
+		var v View
+		if err := lines.Decode(&v); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if v := next(); v.Machine != "node00001" || v.Phase() != "" {
+		t.Errorf("%+v", v)
+	}
+	b.arm(0, ArmOrder{})
+	b.arm(1, ArmOrder{})
+	if v := next(); v.Machine != "node00001" || v.Phase() != state.Armed {
+		t.Errorf("%+v", v)
+	}
+	b.EndWatches()
+	for {
+		if err := lines.Decode(&View{}); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestCertificate(t *testing.T) {
+	folder := t.TempDir()
+	name := func(n string) string { return filepath.Join(folder, n) }
+	now := time.Now()
+	first, err := Certificate(name("crt"), name("key"), []string{"127.0.0.1", "boot.example"}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"127.0.0.1", "boot.example"} {
+		if err := first.Leaf.VerifyHostname(host); err != nil {
+			t.Error(err)
+		}
+	}
+	again, err := Certificate(name("crt"), name("key"), nil, now)
+	if err != nil || !again.Leaf.Equal(first.Leaf) {
+		t.Error("a certificate that is there is not kept", err)
+	}
+	if _, err := Certificate(name("crt"), name("other"), nil, now); err == nil {
+		t.Error("a certificate without its key is taken")
+	}
+}
+
+func TestUnknownMachines(t *testing.T) {
+	b := newBench(t, fleet(1))
+	for i := range maxUnknown + 10 {
+		id := identity(i + 1)
+		b.clock.pass(time.Second)
+		if _, ok := b.Claim(t.Context(), id); ok {
+			t.Fatal("a machine that the configuration does not have is answered")
+		}
+	}
+	found := b.Unknown()
+	if len(found) != maxUnknown || found[0].Identity.MAC.String() != mac(maxUnknown+10) {
+		t.Errorf("%d, the latest is %v", len(found), fmt.Sprint(found[0]))
+	}
+}
