@@ -167,6 +167,9 @@ func small(t *testing.T, folder, size string) {
 
 // TestLockFails: whatever fails, the lock stays as it was.
 func TestLockFails(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes an archive, and runs commands many times")
+	}
 	const lifetime = 48 * time.Hour
 	archive := apttest.NewWithKey(t, "24.04", lifetime)
 	medium := isotest.Medium{Files: map[string]string{"casper/filesystem.manifest": manifest}}.Make(t)
@@ -220,6 +223,9 @@ func (f *failing) read(name string) string {
 // TestLockKeepsVersions: a locked package that is gone from the archive is named,
 // and nothing else is taken in its place.
 func TestLockKeepsVersions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes an archive, and runs commands many times")
+	}
 	archive := apttest.New(t, "24.04")
 	f := newFailing(t, archive, isotest.Medium{}.Make(t))
 	f.good("lock")
@@ -239,6 +245,9 @@ func TestLockKeepsVersions(t *testing.T) {
 // TestBundleFails: whatever fails, no bundle and no image is begun, and what was
 // there before is there afterwards.
 func TestBundleFails(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes an archive, and runs commands many times")
+	}
 	archive := apttest.New(t, "24.04")
 	medium := isotest.Medium{Files: map[string]string{"casper/filesystem.manifest": manifest}}.Make(t)
 	const deb = "htop_3.3.0_all.deb"
