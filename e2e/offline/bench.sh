@@ -118,9 +118,8 @@ ln -s "$work/disk/cache" "$work/cache"
 make_project
 cp "$medium" "$work/disk/base.iso"
 for _ in $(seq "$runs"); do
-	rm -f "$work/disk/cp.iso" "$work/disk/out.iso"
-	measure ours "$gpustrap remaster -c $work/bulk.yaml --iso $work/disk/base.iso -o $work/disk/out.iso"
-	mv "$work/disk/out.iso" "$work/disk/result.iso"
+	rm -f "$work/disk/cp.iso" "$work/disk/result.iso"
+	measure ours "$gpustrap remaster -c $work/bulk.yaml --iso $work/disk/base.iso -o $work/disk/result.iso"
 	measure cp "cp --reflink=never $work/disk/result.iso $work/disk/cp.iso && sync -f $work/disk/cp.iso"
 done
 printf '| what | median of %s | peak memory |\n| --- | --- | --- |\n' "$runs"
