@@ -86,6 +86,16 @@ set_persistence() {
     run nvidia-smi -i "$gpu" -pm "$GPU_PERSISTENCE"
 }
 
+# has_gpu: whether an NVIDIA GPU is on the PCI bus.
+has_gpu() {
+    local device
+    for device in "${GPUSTRAP_SYSFS:-/sys}"/bus/pci/devices/*; do
+        [ "$(cat "$device/vendor" 2>/dev/null)" = 0x10de ] || continue
+        case $(cat "$device/class") in 0x0300* | 0x0302*) return ;; esac
+    done
+    return 1
+}
+
 set_gpus() {
     local gpu mode limit least most persistence changed_mig=no
     last_command="nvidia-smi --query-gpu"
@@ -103,6 +113,11 @@ set_gpus() {
 }
 
 if [ "${1:-}" = --boot ]; then
+    # That they are missing is gpu-ready's to say, once.
+    if ! has_gpu; then
+        say "gpustrap: no NVIDIA GPU is here to be set"
+        exit
+    fi
     step "set the GPUs as configured"
     set_gpus
     exit

@@ -74,6 +74,7 @@ func TestSettings(t *testing.T) {
 		{name: "persistence off", persistence: "0", state: map[string]string{"0.persistence": "Enabled"}, calls: "-i 0 -pm 0\n"},
 		{name: "no driver", persistence: "1", state: map[string]string{"../bin/nvidia-smi": "#!/bin/sh\necho 'NVIDIA-SMI has failed' >&2\nexit 9"},
 			fails: "the command was: nvidia-smi --query-gpu (status 9)"},
+		{name: "no GPU", mig: "7g.141gb", persistence: "1", state: map[string]string{"../bin/nvidia-smi": "#!/bin/sh\nexit 9", "../sys/bus/pci/devices/0000:1b:00.0/class": "0x020000"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,6 +91,8 @@ func TestSettings(t *testing.T) {
 				}
 			}
 			write("bin/nvidia-smi", smi)
+			write("sys/bus/pci/devices/0000:1b:00.0/vendor", "0x10de")
+			write("sys/bus/pci/devices/0000:1b:00.0/class", "0x030200")
 			for _, gpu := range []string{"0", "1"} {
 				write("smi/"+gpu+".mig", "Disabled")
 				write("smi/"+gpu+".power", "700.00")
@@ -102,7 +105,7 @@ func TestSettings(t *testing.T) {
 			run := func() (string, error) {
 				cmd := exec.Command("bash", "-u", "settings.sh", "--boot")
 				cmd.Env = append(os.Environ(), "SMI="+dir+"/smi", "PATH="+dir+"/bin:"+os.Getenv("PATH"),
-					"GPUSTRAP_ETC="+dir+"/etc", "GPUSTRAP_LOG="+dir+"/log", "GPUSTRAP_HOME=installer")
+					"GPUSTRAP_ETC="+dir+"/etc", "GPUSTRAP_LOG="+dir+"/log", "GPUSTRAP_SYSFS="+dir+"/sys", "GPUSTRAP_HOME=installer")
 				out, err := cmd.CombinedOutput()
 				return string(out), err
 			}
