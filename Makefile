@@ -41,6 +41,7 @@ lint:
 bench: tools build
 	./e2e/bench.sh
 	./e2e/usb/bench.sh
+	./e2e/netboot/bench.sh
 	./e2e/offline/bench.sh
 
 soak: tools build
