@@ -75,7 +75,7 @@ func TestWhatClientsSend(t *testing.T) {
 		{"the folder", "GET", seed, "", 404, "404 page not found\n", -1},
 		{"no token", "GET", "/s/", "", 404, "there is nothing here, or not any more\n", -1},
 		{"a parent folder", "GET", seed + "../../healthz", "", 307, "", -1},
-		{"POST", "POST", seed + "user-data", "Content-Length: 0", 405, "", -1},
+		{"POST", "POST", seed + "user-data", "Content-Length: 0", 404, "", -1},
 		{"a token with a control character", "GET", "/s/%00%0a/user-data", "", 404, "", -1},
 	} {
 		var headers []string
