@@ -54,15 +54,15 @@ installation goes on, unless the machine was not started yet.`,
 			if err != nil {
 				return err
 			}
-			machines, err := chosen(project, args, false)
+			machine, err := project.One(args)
 			if err != nil {
-				return err
+				return usageError{err}
 			}
 			client, err := server.connect(cmd)
 			if err != nil {
 				return err
 			}
-			run := installRun{w: w, client: client, machine: machines[0], yes: yes, order: map[string]any{"via": state.Network, "reinstall": reinstall}}
+			run := installRun{w: w, client: client, machine: machine, yes: yes, order: map[string]any{"via": state.Network, "reinstall": reinstall}}
 			if expires > 0 {
 				run.order["expires"] = expires.String()
 			}
