@@ -87,6 +87,6 @@ done
 
 # A BMC reads by many small ranges; all machines at once, each from its own image.
 mapfile -t images <"$work/images"
-read -r bytes seconds errors < <(inside "$work/drain" -clients $machines -requests 50 -bytes 65536 "${images[@]}")
+read -r bytes seconds errors < <(inside "$work/drain" -clients "$machines" -requests 50 -bytes 65536 "${images[@]}")
 peak=$(sed -n 's/^VmHWM: *//p' /proc/$serve/status)
 echo "$machines clients with 50 ranges of 64 KiB of their own images each: $bytes bytes in $seconds s, $errors errors, the server's peak memory $peak"
