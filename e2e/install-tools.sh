@@ -23,8 +23,10 @@ packages="
 if grep -q '^ID=debian' /etc/os-release 2>/dev/null; then
 	packages="$packages chromium"
 fi
-# It has a package of its own from Debian 13 on.
-command -v systemd-cryptenroll >/dev/null || packages="$packages systemd-cryptsetup"
+# systemd-cryptenroll has a package of its own from Debian 13 on.
+if ! command -v systemd-cryptenroll >/dev/null && ! grep -qE '^VERSION_ID="(12|22\.04|24\.04)"' /etc/os-release; then
+	packages="$packages systemd-cryptsetup"
+fi
 
 # missing prints the packages of the list that are not installed.
 missing() {
