@@ -54,7 +54,7 @@ http { access_log off; sendfile on; tcp_nopush on; client_body_temp_path $work; 
   fastcgi_temp_path $work; uwsgi_temp_path $work; scgi_temp_path $work;
   server { listen 127.0.0.1:8081; root $(dirname "$medium"); } }
 CONF
-inside nginx -c "$work/nginx.conf" -p "$work" >/dev/null 2>&1 &
+ip netns exec $ns nginx -c "$work/nginx.conf" -p "$work" >/dev/null 2>&1 &
 pids+=($!)
 until inside curl -fs -o /dev/null http://127.0.0.1:8080/healthz && inside curl -fsI -o /dev/null "http://127.0.0.1:8081/$(basename "$medium")"; do
 	kill -0 $serve 2>/dev/null || { cat "$work/serve.log" >&2; exit 1; }
