@@ -8,14 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpustrap/gpustrap/e2e/lab"
 	"github.com/gpustrap/gpustrap/e2e/vm"
 )
-
-const publicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN+hwbPTE1FTIhLXOlSo6PajH/I25701ouGSNfW6dK5j ops@example.com"
-
-// bootLimit is how long a boot may take under software emulation, on processors
-// that other tests use too.
-const bootLimit = 8 * time.Minute
 
 // bootConfig is a machine with a disk of this serial number, whose boot menu
 // does not wait for anybody.
@@ -27,7 +22,7 @@ hostname: matrix
 user: {name: ops, authorized_keys: [%q]}
 storage: {disk: {serial: %s}}
 boot: {confirm: none}
-`, release, arch, publicKey, disk)
+`, release, arch, lab.PublicKey, disk)
 }
 
 // bootRow is a row of the boot matrix.
@@ -63,17 +58,17 @@ func TestBootMatrix(t *testing.T) {
 		if images[row.flavour] != "" {
 			continue
 		}
-		config := writeConfig(t, bootConfig(releaseOf(row.flavour), archOf(row.flavour), "DISK1"))
-		images[row.flavour], renders[row.flavour] = remaster(t, config, sampleMedium(t, row.flavour, "light"))
+		config := lab.WriteConfig(t, bootConfig(releaseOf(row.flavour), archOf(row.flavour), "DISK1"))
+		images[row.flavour], renders[row.flavour] = lab.Remaster(t, config, lab.SampleMedium(t, row.flavour, "light"))
 	}
 	for _, row := range bootMatrix {
 		t.Run(fmt.Sprintf("%s-%s-%s", row.flavour, row.firmware, row.bus), func(t *testing.T) {
 			t.Parallel()
-			report := bootAndReport(t, vm.Config{
+			report := lab.BootAndReport(t, vm.Config{
 				Arch: archOf(row.flavour), Firmware: row.firmware,
 				Medium: vm.Medium{Path: images[row.flavour], Bus: row.bus},
 				Family: "gpustrap-e2e",
-			}, bootLimit)
+			}, lab.BootLimit)
 			checkStarted(t, report, row.device, row.firmware)
 			checkMedia(t, report, row.flavour)
 			if got := report["seed/user-data"]; got != renders[row.flavour] {
@@ -148,11 +143,11 @@ func TestCloudInitTakesTheSeed(t *testing.T) {
 		t.Skip("boots a virtual machine")
 	}
 	t.Parallel()
-	image, want := remaster(t, writeConfig(t, bootConfig("24.04", "amd64", "DISK1")), sampleMedium(t, "24.04", "full"))
-	report := bootAndReport(t, vm.Config{
+	image, want := lab.Remaster(t, lab.WriteConfig(t, bootConfig("24.04", "amd64", "DISK1")), lab.SampleMedium(t, "24.04", "full"))
+	report := lab.BootAndReport(t, vm.Config{
 		Medium: vm.Medium{Path: image, Bus: vm.USB}, MemoryMiB: 2048,
 		Family: "gpustrap-e2e cloud-init",
-	}, bootLimit)
+	}, lab.BootLimit)
 	checkStarted(t, report, "/dev/sda1", vm.UEFI)
 	checkMedia(t, report, "24.04")
 	if got := report["cloud-init/user-data"]; got != want {
@@ -165,9 +160,9 @@ func TestBootMenu(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	medium := sampleMedium(t, "24.04", "light")
+	medium := lab.SampleMedium(t, "24.04", "light")
 	countdown := strings.Replace(bootConfig("24.04", "amd64", "DISK1"), "confirm: none", "confirm: countdown", 1)
-	image, _ := remaster(t, writeConfig(t, countdown), medium)
+	image, _ := lab.Remaster(t, lab.WriteConfig(t, countdown), medium)
 	tests := []struct {
 		name     string
 		firmware vm.Firmware
@@ -181,16 +176,16 @@ func TestBootMenu(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			m := start(t, vm.Config{
+			m := lab.Start(t, vm.Config{
 				Firmware: test.firmware, Medium: vm.Medium{Path: image, Bus: vm.USB}, Family: "gpustrap-e2e",
 			})
-			if err := m.WaitFor(within(t, bootLimit), "ERASE disk SERIAL DISK1 and install matrix"); err != nil {
+			if err := m.WaitFor(lab.Within(t, lab.BootLimit), "ERASE disk SERIAL DISK1 and install matrix"); err != nil {
 				t.Fatal(err)
 			}
-			if err := m.Press(within(t, time.Minute), test.keys...); err != nil {
+			if err := m.Press(lab.Within(t, time.Minute), test.keys...); err != nil {
 				t.Fatal(err)
 			}
-			if err := m.Wait(within(t, bootLimit)); err != nil {
+			if err := m.Wait(lab.Within(t, lab.BootLimit)); err != nil {
 				t.Fatal(err)
 			}
 			report := vm.ParseReport(m.Serial())

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpustrap/gpustrap/e2e/lab"
 	"github.com/gpustrap/gpustrap/e2e/vm"
 )
 
@@ -29,7 +30,7 @@ func TestGenuineMedium(t *testing.T) {
 		t.Skip("GPUSTRAP_ISO names no medium")
 	}
 	release, arch, info := describe(t, medium)
-	image, want := remaster(t, writeConfig(t, genuineConfig(t, release, arch)), medium)
+	image, want := lab.Remaster(t, lab.WriteConfig(t, genuineConfig(t, release, arch)), medium)
 	rows := []bootRow{
 		{firmware: vm.BIOS, bus: vm.CD, device: "/dev/sr0"},
 		{firmware: vm.BIOS, bus: vm.USB, device: "/dev/sda1"},
@@ -45,10 +46,10 @@ func TestGenuineMedium(t *testing.T) {
 		name := fmt.Sprintf("%s %s", row.firmware, row.bus)
 		cells[name] = "no"
 		t.Run(name, func(t *testing.T) {
-			report := bootAndReport(t, vm.Config{
+			report := lab.BootAndReport(t, vm.Config{
 				Arch: arch, Firmware: row.firmware, MemoryMiB: 4096, CPUs: 2,
 				Medium: vm.Medium{Path: image, Bus: row.bus},
-				Disks:  []vm.Disk{{Path: emptyDisk(t, 16<<30), Serial: "GENUINE"}},
+				Disks:  []vm.Disk{{Path: lab.EmptyDisk(t, 16<<30), Serial: "GENUINE"}},
 				Family: "gpustrap-e2e install",
 			}, genuineLimit)
 			checkStarted(t, report, row.device, row.firmware)
@@ -70,8 +71,8 @@ func TestGenuineMedium(t *testing.T) {
 // .disk/info says.
 func describe(t *testing.T, medium string) (release, arch, info string) {
 	t.Helper()
-	gpustrap(t, "version")
-	out, err := exec.Command(program.path, "inspect", "--json", medium).Output()
+	lab.Gpustrap(t, "version")
+	out, err := exec.Command(lab.Program(t), "inspect", "--json", medium).Output()
 	if err != nil {
 		t.Fatalf("inspect: %v", err)
 	}

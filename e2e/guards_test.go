@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gpustrap/gpustrap/e2e/lab"
 	"github.com/gpustrap/gpustrap/e2e/oracle"
 	"github.com/gpustrap/gpustrap/e2e/vm"
 )
@@ -72,9 +73,9 @@ func guardCasesCD(t *testing.T) string {
 		if c.settings != "" {
 			match += ", " + c.settings
 		}
-		config := writeConfig(t, fmt.Sprintf("version: 1\nubuntu: \"24.04\"\nuser: {name: ops, authorized_keys: [%q]}\ndocker: false\nmachines:\n  - {name: box, %s}\n", publicKey, match))
+		config := lab.WriteConfig(t, fmt.Sprintf("version: 1\nubuntu: \"24.04\"\nuser: {name: ops, authorized_keys: [%q]}\ndocker: false\nmachines:\n  - {name: box, %s}\n", lab.PublicKey, match))
 		folder := filepath.Join(tree, fmt.Sprintf("%02d", i))
-		gpustrap(t, "render", "-c", config, "-o", tree)
+		lab.Gpustrap(t, "render", "-c", config, "-o", tree)
 		if err := os.Rename(filepath.Join(tree, "box"), folder); err != nil {
 			t.Fatal(err)
 		}
@@ -85,9 +86,7 @@ func guardCasesCD(t *testing.T) string {
 		}
 	}
 	cd := filepath.Join(t.TempDir(), "cases.iso")
-	if err := command(xorriso, "-as", "mkisofs", "-quiet", "-R", "-V", "CASES", "-o", cd, tree); err != nil {
-		t.Fatal(err)
-	}
+	lab.Run(t, xorriso, "-as", "mkisofs", "-quiet", "-R", "-V", "CASES", "-o", cd, tree)
 	return cd
 }
 
@@ -99,15 +98,15 @@ func TestGuards(t *testing.T) {
 		t.Skip("boots a virtual machine")
 	}
 	t.Parallel()
-	image, _ := remaster(t, writeConfig(t, installConfig("lvm", "DISK1", "http://10.0.2.2:9/")), sampleMedium(t, "24.04", "full"))
+	image, _ := lab.Remaster(t, lab.WriteConfig(t, lab.InstallConfig("lvm", "DISK1", "http://10.0.2.2:9/")), lab.SampleMedium(t, "24.04", "full"))
 	disks := []vm.Disk{
-		{Path: emptyDisk(t, 16<<30), Serial: "OTHER"}, {Path: emptyDisk(t, 8<<30), Serial: "DISK1"}, {Path: emptyDisk(t, 8<<30), Serial: "DISK2"},
+		{Path: lab.EmptyDisk(t, 16<<30), Serial: "OTHER"}, {Path: lab.EmptyDisk(t, 8<<30), Serial: "DISK1"}, {Path: lab.EmptyDisk(t, 8<<30), Serial: "DISK2"},
 	}
-	report := bootAndReport(t, vm.Config{
+	report := lab.BootAndReport(t, vm.Config{
 		MemoryMiB: 2048, Medium: vm.Medium{Path: image, Bus: vm.USB}, Disks: disks, Family: "gpustrap-e2e install cases",
 		Serial: boxSerial, UUID: boxUUID, Network: true, MAC: boxMAC,
 		Extra: []string{"-drive", "if=none,id=cases,format=raw,readonly=on,file=" + guardCasesCD(t), "-device", "ide-cd,drive=cases"},
-	}, installLimit)
+	}, lab.InstallLimit)
 	for i, c := range guardCases {
 		t.Run(c.name, func(t *testing.T) {
 			got, ok := report[fmt.Sprintf("case %02d", i)]
@@ -134,7 +133,7 @@ func TestGuards(t *testing.T) {
 		})
 	}
 	for _, disk := range disks[:2] {
-		if !isEmpty(t, disk.Path) {
+		if !lab.IsEmpty(t, disk.Path) {
 			t.Errorf("something was written to the disk %s", disk.Serial)
 		}
 	}
@@ -160,14 +159,14 @@ func TestCollection(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	events, endpoint := serveEvents(t)
+	events, endpoint := lab.ServeEvents(t)
 	image := filepath.Join(t.TempDir(), "image.iso")
-	gpustrap(t, "remaster", "--all", "-c", writeConfig(t, fmt.Sprintf(collectionConfig, publicKey, endpoint)), "--iso", sampleMedium(t, "24.04", "full"), "-o", image)
+	lab.Gpustrap(t, "remaster", "--all", "-c", lab.WriteConfig(t, fmt.Sprintf(collectionConfig, lab.PublicKey, endpoint)), "--iso", lab.SampleMedium(t, "24.04", "full"), "-o", image)
 	machine := func(t *testing.T) vm.Config {
 		return vm.Config{
 			MemoryMiB: 2048, Medium: vm.Medium{Path: image, Bus: vm.USB}, Family: "gpustrap-e2e install early",
 			Serial: "GS-0009", UUID: "6b1d3c5e-0a2b-4c4d-8e6f-102132435499", Network: true, MAC: "52:54:00:67:75:09",
-			Disks: []vm.Disk{{Path: emptyDisk(t, 8<<30), Serial: "OTHER"}, {Path: emptyDisk(t, 16<<30), Serial: "DISK1"}},
+			Disks: []vm.Disk{{Path: lab.EmptyDisk(t, 8<<30), Serial: "OTHER"}, {Path: lab.EmptyDisk(t, 16<<30), Serial: "DISK1"}},
 		}
 	}
 	for _, test := range []struct {
@@ -184,15 +183,15 @@ func TestCollection(t *testing.T) {
 			t.Parallel()
 			c := machine(t)
 			test.set(&c)
-			m := start(t, c)
-			if err := m.Wait(within(t, installLimit)); err != nil {
+			m := lab.Start(t, c)
+			if err := m.Wait(lab.Within(t, lab.InstallLimit)); err != nil {
 				t.Fatal(err)
 			}
 			if got := vm.ParseReport(m.Serial())["install"]; !strings.HasPrefix(got, test.want) {
 				t.Errorf("it says %q, want %q", got, test.want)
 			}
 			for _, disk := range c.Disks {
-				if !isEmpty(t, disk.Path) {
+				if !lab.IsEmpty(t, disk.Path) {
 					t.Errorf("something was written to the disk %s", disk.Serial)
 				}
 			}
@@ -207,21 +206,9 @@ func TestCollection(t *testing.T) {
 					t.Errorf("the console does not show %q", want)
 				}
 			}
-			if told := events.failure(); !strings.Contains(told, "this hardware is none of the 3 machines") {
+			if told := events.Failure(); !strings.Contains(told, "this hardware is none of the 3 machines") {
 				t.Errorf("the report address was told %q", told)
 			}
 		})
 	}
-}
-
-// failure returns what failed.sh told the report address.
-func (l *eventLog) failure() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, e := range l.events {
-		if e.Name == "gpustrap/failed" && e.Result == "FAIL" {
-			return e.Description
-		}
-	}
-	return ""
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gpustrap/gpustrap/e2e/lab"
 	"github.com/gpustrap/gpustrap/e2e/oracle"
 )
 
@@ -73,7 +74,7 @@ func TestSampleMediaHaveUbuntusStructure(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.flavour, func(t *testing.T) {
-			medium := sampleMedium(t, test.flavour, "light")
+			medium := lab.SampleMedium(t, test.flavour, "light")
 			out, err := exec.Command(xorriso, "-indev", medium, "-report_el_torito", "as_mkisofs").Output()
 			if err != nil {
 				t.Fatal(err)
@@ -95,9 +96,7 @@ func TestSampleMediaCarryTrueChecksums(t *testing.T) {
 	for _, flavour := range []string{"24.04", "26.04", "arm64"} {
 		t.Run(flavour, func(t *testing.T) {
 			tree := filepath.Join(t.TempDir(), "tree")
-			if err := command(xorriso, "-osirrox", "on", "-indev", sampleMedium(t, flavour, "light"), "-extract", "/", tree); err != nil {
-				t.Fatal(err)
-			}
+			lab.Run(t, xorriso, "-osirrox", "on", "-indev", lab.SampleMedium(t, flavour, "light"), "-extract", "/", tree)
 			check := exec.Command("md5sum", "-c", "--quiet", "md5sum.txt")
 			check.Dir = tree
 			out, err := check.Output()
@@ -109,9 +108,7 @@ func TestSampleMediaCarryTrueChecksums(t *testing.T) {
 			if string(out) != want || (err != nil) != (want != "") {
 				t.Errorf("md5sum -c: %v\n%s\nwant:\n%s", err, out, want)
 			}
-			if err := command("chmod", "-R", "u+w", tree); err != nil {
-				t.Fatal(err)
-			}
+			lab.Run(t, "chmod", "-R", "u+w", tree)
 		})
 	}
 }
@@ -121,11 +118,9 @@ func TestSampleMediaAreReproducible(t *testing.T) {
 	if testing.Short() {
 		t.Skip("downloads a kernel")
 	}
-	first := sampleMedium(t, "24.04", "light")
+	first := lab.SampleMedium(t, "24.04", "light")
 	second := filepath.Join(t.TempDir(), "again.iso")
-	if err := command("medium/make-medium.sh", "--flavour", "24.04", "--live", "light", "-o", second); err != nil {
-		t.Fatal(err)
-	}
+	lab.Run(t, "medium/make-medium.sh", "--flavour", "24.04", "--live", "light", "-o", second)
 	if a, b := sum(t, first), sum(t, second); !bytes.Equal(a, b) {
 		t.Errorf("two runs made different media: %x, %x", a, b)
 	}
@@ -147,15 +142,15 @@ func TestForeignMediaAreRefused(t *testing.T) {
 	if testing.Short() {
 		t.Skip("downloads a kernel")
 	}
-	gpustrap(t, "version")
+	lab.Gpustrap(t, "version")
 	for flavour, reason := range map[string]string{
 		"20.04": "isohybrid", "riscv64": "riscv64", "multisession": "session",
 	} {
 		t.Run(flavour, func(t *testing.T) {
-			config := writeConfig(t, bootConfig("24.04", "amd64", "DISK1"))
+			config := lab.WriteConfig(t, bootConfig("24.04", "amd64", "DISK1"))
 			image := filepath.Join(t.TempDir(), "image.iso")
-			out, err := exec.Command(program.path, "remaster", "-c", config,
-				"--iso", sampleMedium(t, flavour, "light"), "-o", image).CombinedOutput()
+			out, err := exec.Command(lab.Program(t), "remaster", "-c", config,
+				"--iso", lab.SampleMedium(t, flavour, "light"), "-o", image).CombinedOutput()
 			if err == nil {
 				t.Fatalf("the program remastered it:\n%s", out)
 			}

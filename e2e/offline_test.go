@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/gpustrap/gpustrap/apt/apttest"
+	"github.com/gpustrap/gpustrap/e2e/lab"
 	"github.com/gpustrap/gpustrap/e2e/vm"
 )
 
@@ -33,7 +34,7 @@ autoinstall:
     - "for n in /sys/class/net/*; do echo network ${n##*/}; done"
     - "echo; echo gpustrap-e2e end offline"
 sources:
-`, publicKey)
+`, lab.PublicKey)
 	for _, name := range []string{"ubuntu", "docker"} {
 		text += "  " + name + ": {url: " + a.URL + "/" + name + ", key: {file: archive.asc}, fingerprint: " + a.Fingerprint + "}\n"
 	}
@@ -50,22 +51,22 @@ func TestInstallOffline(t *testing.T) {
 		t.Skip("installs a system in a virtual machine")
 	}
 	a := apttest.New(t, "24.04")
-	config, medium := writeConfig(t, offlineConfig(a)), sampleMedium(t, "24.04", "full")
+	config, medium := lab.WriteConfig(t, offlineConfig(a)), lab.SampleMedium(t, "24.04", "full")
 	if err := os.WriteFile(filepath.Join(filepath.Dir(config), "archive.asc"), a.Key, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	gpustrap(t, "lock", "-c", config, "--iso", medium)
-	image, _ := remaster(t, config, medium)
+	lab.Gpustrap(t, "lock", "-c", config, "--iso", medium)
+	image, _ := lab.Remaster(t, config, medium)
 	machine := func(t *testing.T, image string) vm.Config {
 		return vm.Config{
 			MemoryMiB: 2048, Medium: vm.Medium{Path: image, Bus: vm.USB},
-			Disks: []vm.Disk{{Path: emptyDisk(t, 8<<30), Serial: "DISK1"}}, Family: "gpustrap-e2e install",
+			Disks: []vm.Disk{{Path: lab.EmptyDisk(t, 8<<30), Serial: "DISK1"}}, Family: "gpustrap-e2e install",
 		}
 	}
 	t.Run("medium", func(t *testing.T) {
 		t.Parallel()
-		report := bootAndReport(t, machine(t, image), installLimit)
+		report := lab.BootAndReport(t, machine(t, image), lab.InstallLimit)
 		if report["install"] != "ok" {
 			t.Fatalf("the installation: %q", report["install"])
 		}
@@ -77,8 +78,8 @@ func TestInstallOffline(t *testing.T) {
 		}
 		t.Parallel()
 		const deb = "nvidia-utils-580-server_580.173.02-0ubuntu0.24.04.1_all.deb"
-		m := start(t, machine(t, alteredCopy(t, image, filepath.Join(a.Root, "ubuntu", "pool", deb))))
-		if err := m.Wait(within(t, installLimit)); err != nil {
+		m := lab.Start(t, machine(t, alteredCopy(t, image, filepath.Join(a.Root, "ubuntu", "pool", deb))))
+		if err := m.Wait(lab.Within(t, lab.InstallLimit)); err != nil {
 			t.Fatal(err)
 		}
 		if got := vm.ParseReport(m.Serial())["install"]; !strings.HasPrefix(got, "failed: ") {
@@ -130,7 +131,7 @@ func alteredCopy(t *testing.T, image, file string) string {
 		t.Fatalf("the image does not have %s", file)
 	}
 	data[at+len(content)-1] ^= 1
-	out := filepath.Join(scratch, "altered.iso")
+	out := filepath.Join(lab.Scratch(), "altered.iso")
 	if err := os.WriteFile(out, data, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -6,71 +6,16 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/gpustrap/gpustrap/e2e/oracle"
+	"github.com/gpustrap/gpustrap/e2e/lab"
 	"github.com/gpustrap/gpustrap/e2e/vm"
 	"github.com/gpustrap/gpustrap/iso"
 )
 
-// scratch holds what the tests share: the program and the sample media.
-var scratch string
-
-func TestMain(m *testing.M) {
-	var err error
-	if scratch, err = os.MkdirTemp("/var/tmp", "gpustrap-netboot"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(scratch)
-	os.Exit(code)
-}
-
-var built struct {
-	sync.Mutex
-	path map[string]string
-}
-
-// once makes a file the first time that it is asked for.
-func once(t *testing.T, name string, make func(path string) *exec.Cmd) string {
-	t.Helper()
-	built.Lock()
-	defer built.Unlock()
-	if path, ok := built.path[name]; ok {
-		return path
-	}
-	path := filepath.Join(scratch, name)
-	if out, err := make(path).CombinedOutput(); err != nil {
-		t.Fatalf("cannot make %s: %v\n%s", name, err, out)
-	}
-	if built.path == nil {
-		built.path = map[string]string{}
-	}
-	built.path[name] = path
-	return path
-}
-
-// program returns the program under test.
-func program(t *testing.T) string {
-	t.Helper()
-	return once(t, "gpustrap", func(path string) *exec.Cmd { return exec.Command("go", "build", "-o", path, "../../cmd/gpustrap") })
-}
-
-// sampleMedium returns a sample medium with a light or a full live system.
-func sampleMedium(t *testing.T, live string) string {
-	t.Helper()
-	for _, tool := range []string{"xorriso", "mksquashfs", "mkfs.vfat", "mcopy", "grub-mkimage", "apt-ftparchive"} {
-		oracle.Need(t, tool)
-	}
-	return once(t, live+".iso", func(path string) *exec.Cmd {
-		return exec.Command("../medium/make-medium.sh", "--flavour", "24.04", "--live", live, "-o", path)
-	})
-}
+func TestMain(m *testing.M) { lab.Main(m) }
 
 // What the serial port shows of the installer in the initrd, and of the local disk.
 const (
@@ -107,7 +52,7 @@ func newDisk(t *testing.T, firmware vm.Firmware, medium string) string {
 // efiDisk makes a FAT file system with the medium's own loaders and a menu.
 func efiDisk(t *testing.T, path, medium string) {
 	t.Helper()
-	run(t, "mkfs.vfat", "-C", path, fmt.Sprint(markAt>>10))
+	lab.Run(t, "mkfs.vfat", "-C", path, fmt.Sprint(markAt>>10))
 	file, err := os.Open(medium)
 	if err != nil {
 		t.Fatal(err)
@@ -130,13 +75,13 @@ func efiDisk(t *testing.T, path, medium string) {
 			t.Fatal(err)
 		}
 	}
-	run(t, "mmd", "-i", path, "::/.disk", "::/boot", "::/boot/grub", "::/EFI", "::/EFI/boot")
+	lab.Run(t, "mmd", "-i", path, "::/.disk", "::/boot", "::/boot/grub", "::/EFI", "::/EFI/boot")
 	for name, data := range files {
 		from := filepath.Join(t.TempDir(), "file")
 		if err := os.WriteFile(from, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		run(t, "mcopy", "-i", path, from, "::/"+name)
+		lab.Run(t, "mcopy", "-i", path, from, "::/"+name)
 	}
 }
 
@@ -155,13 +100,11 @@ func installations(t *testing.T, disk string) int {
 	return bytes.Count(mark, []byte("installed"))
 }
 
-const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEjQVNyFqbA6dPZPpaFVKxxM4IYEmrhOBAmsQmYb3cfW test"
-
 // configOf returns a configuration of machines, node0 and on, a line of settings each.
 func configOf(machines ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 1\nubuntu: \"24.04\"\nuser: {name: ops, authorized_keys: [%q]}\ndocker: false\n"+
-		"storage: {layout: direct, disk: {serial: DISK1}}\nmachines:\n", key)
+		"storage: {layout: direct, disk: {serial: DISK1}}\nmachines:\n", lab.PublicKey)
 	for i, m := range machines {
 		fmt.Fprintf(&b, "  - {name: node%d, match: {mac: %q}%s}\n", i, macOf(i), m)
 	}
@@ -204,18 +147,18 @@ func bootAll(t *testing.T, n network, s *server, medium string, boots []boot) {
 		if b.armed {
 			s.command(t, "arm", "--yes", fmt.Sprintf("node%d", i))
 		}
-		machines = append(machines, start(t, c))
+		machines = append(machines, lab.StartNow(t, c))
 		disks = append(disks, c.Disks[0].Path)
 	}
 	for i, b := range boots {
 		m, times, phase := machines[i], 0, ""
 		if b.armed {
 			times, phase = 1, "installed"
-			if err := m.WaitFor(within(t), installed); err != nil {
+			if err := m.WaitFor(lab.Within(t, lab.BootLimit), installed); err != nil {
 				t.Fatalf("node%d: %v", i, err)
 			}
 		}
-		if err := m.WaitFor(within(t), localDisk); err != nil {
+		if err := m.WaitFor(lab.Within(t, lab.BootLimit), localDisk); err != nil {
 			t.Fatalf("node%d: %v", i, err)
 		}
 		m.Close()
@@ -239,7 +182,7 @@ func TestFourAtOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	medium := sampleMedium(t, "light")
+	medium := lab.SampleMedium(t, "24.04", "light")
 	n := newNetwork(t, 4)
 	n.siteDHCP(t)
 	s := n.serve(t, configOf("", "", "", ""), medium)
@@ -258,7 +201,7 @@ func TestSecureBoot(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	medium := sampleMedium(t, "light")
+	medium := lab.SampleMedium(t, "24.04", "light")
 	n := newNetwork(t, 2)
 	const settings = ", gpu: {model: h200, secure_boot: required}, network: {addresses: [10.77.0.%d/24], gateway: 10.77.0.1}"
 	s := n.serve(t, configOf(fmt.Sprintf(settings, 20), fmt.Sprintf(settings, 21)), medium, "--dhcp", "reservation")
@@ -275,7 +218,7 @@ func TestVirtualMedium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	medium := sampleMedium(t, "light")
+	medium := lab.SampleMedium(t, "24.04", "light")
 	n := newNetwork(t, 1)
 	n.siteDHCP(t)
 	s := n.serve(t, configOf(""), medium)
@@ -289,17 +232,17 @@ func TestVirtualMedium(t *testing.T) {
 		t.Fatalf("arm told no address of a medium: %q", address)
 	}
 	// QEMU must reach both the server and the tap device.
-	run(t, "ip", "-n", n.prefix+"lan", "addr", "add", "10.77.0.3/24", "dev", "br0")
+	lab.Run(t, "ip", "-n", n.prefix+"lan", "addr", "add", "10.77.0.3/24", "dev", "br0")
 	c := n.machine(t, 0, vm.UEFI, medium)
 	c.Medium, c.Tap, c.Reboot = vm.Medium{Path: address, Bus: vm.CD}, "", false
 	c.Extra = []string{
 		"-netdev", "tap,id=net0,script=no,downscript=no,ifname=tap0", "-device", "virtio-net-pci,romfile=,netdev=net0,mac=" + c.MAC,
 	}
-	m := start(t, c)
-	if err := m.WaitFor(within(t), installed); err != nil {
+	m := lab.StartNow(t, c)
+	if err := m.WaitFor(lab.Within(t, lab.BootLimit), installed); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Wait(within(t)); err != nil {
+	if err := m.Wait(lab.Within(t, lab.BootLimit)); err != nil {
 		t.Fatal(err)
 	}
 	if got := installations(t, c.Disks[0].Path); got != 1 {
@@ -308,7 +251,7 @@ func TestVirtualMedium(t *testing.T) {
 	if got := s.phase(t, "node0"); got != "installed" {
 		t.Errorf("the server has it as %q", got)
 	}
-	status := run(t, "ip", "netns", "exec", n.prefix+"boot", "curl", "-s", "-o", os.DevNull, "-w", "%{http_code}", address)
+	status := lab.Run(t, "ip", "netns", "exec", n.prefix+"boot", "curl", "-s", "-o", os.DevNull, "-w", "%{http_code}", address)
 	if status != "404" {
 		t.Errorf("the image is still there: %s", status)
 	}

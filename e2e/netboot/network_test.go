@@ -4,20 +4,18 @@
 package netboot
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/gpustrap/gpustrap/e2e/lab"
 	"github.com/gpustrap/gpustrap/e2e/oracle"
-	"github.com/gpustrap/gpustrap/e2e/vm"
 )
 
 // Addresses of the networks: each is in namespaces of its own, so they are all alike.
@@ -45,33 +43,24 @@ func newNetwork(t *testing.T, taps int) network {
 	n := network{fmt.Sprintf("gs%d-%d-", os.Getpid(), networks.Add(1))}
 	lan := n.prefix + "lan"
 	for _, name := range []string{"lan", "site", "boot"} {
-		run(t, "ip", "netns", "add", n.prefix+name)
+		lab.Run(t, "ip", "netns", "add", n.prefix+name)
 		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", n.prefix+name).Run() }) // gone with its devices
-		run(t, "ip", "-n", n.prefix+name, "link", "set", "lo", "up")
+		lab.Run(t, "ip", "-n", n.prefix+name, "link", "set", "lo", "up")
 	}
-	run(t, "ip", "-n", lan, "link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0")
-	run(t, "ip", "-n", lan, "link", "set", "br0", "up")
+	lab.Run(t, "ip", "-n", lan, "link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0")
+	lab.Run(t, "ip", "-n", lan, "link", "set", "br0", "up")
 	for name, address := range map[string]string{"site": siteAddress, "boot": serverAddress} {
-		run(t, "ip", "-n", lan, "link", "add", "p-"+name, "type", "veth", "peer", "name", "eth0", "netns", n.prefix+name)
-		run(t, "ip", "-n", lan, "link", "set", "p-"+name, "master", "br0", "up")
-		run(t, "ip", "-n", n.prefix+name, "addr", "add", address+"/24", "dev", "eth0")
-		run(t, "ip", "-n", n.prefix+name, "link", "set", "eth0", "up")
+		lab.Run(t, "ip", "-n", lan, "link", "add", "p-"+name, "type", "veth", "peer", "name", "eth0", "netns", n.prefix+name)
+		lab.Run(t, "ip", "-n", lan, "link", "set", "p-"+name, "master", "br0", "up")
+		lab.Run(t, "ip", "-n", n.prefix+name, "addr", "add", address+"/24", "dev", "eth0")
+		lab.Run(t, "ip", "-n", n.prefix+name, "link", "set", "eth0", "up")
 	}
 	for i := range taps {
 		tap := fmt.Sprintf("tap%d", i)
-		run(t, "ip", "-n", lan, "tuntap", "add", tap, "mode", "tap")
-		run(t, "ip", "-n", lan, "link", "set", tap, "master", "br0", "up")
+		lab.Run(t, "ip", "-n", lan, "tuntap", "add", tap, "mode", "tap")
+		lab.Run(t, "ip", "-n", lan, "link", "set", tap, "master", "br0", "up")
 	}
 	return n
-}
-
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
 }
 
 // background runs a program in a namespace until the test ends, and shows what it said
@@ -118,9 +107,6 @@ type server struct {
 	data   string
 }
 
-// limit is how long anything may take on a machine that is busy with other tests.
-const limit = 8 * time.Minute
-
 // serve starts gpustrap serve and waits until it answers.
 func (n network) serve(t *testing.T, config, medium string, args ...string) *server {
 	t.Helper()
@@ -129,7 +115,7 @@ func (n network) serve(t *testing.T, config, medium string, args ...string) *ser
 	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n.background(t, "boot", program(t), append([]string{
+	n.background(t, "boot", lab.Program(t), append([]string{
 		"serve", "-c", s.config, "--iso", medium, "--interface", "eth0", "--listen", listen, "--admin", admin, "--data", s.data,
 	}, args...)...)
 	curl := oracle.Need(t, "curl")
@@ -141,7 +127,7 @@ func (n network) serve(t *testing.T, config, medium string, args ...string) *ser
 
 func poll(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(limit); !done(); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(lab.BootLimit); !done(); time.Sleep(200 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited too long for %s", what)
 		}
@@ -151,7 +137,7 @@ func poll(t *testing.T, what string, done func() bool) {
 // command runs gpustrap against the server.
 func (s *server) command(t *testing.T, args ...string) string {
 	t.Helper()
-	return run(t, "ip", append([]string{"netns", "exec", s.n.prefix + "boot", program(t)}, s.connect(args...)...)...)
+	return lab.Run(t, "ip", append([]string{"netns", "exec", s.n.prefix + "boot", lab.Program(t)}, s.connect(args...)...)...)
 }
 
 func (s *server) connect(args ...string) []string {
@@ -171,29 +157,4 @@ func (s *server) phase(t *testing.T, machine string) string {
 		t.Fatalf("status of %s: %v, %d machines", machine, err, len(views))
 	}
 	return views[0].Record.Phase
-}
-
-// within is a context that ends when the limit has passed.
-func within(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// start boots a machine that ends with the test.
-func start(t *testing.T, c vm.Config) *vm.VM {
-	t.Helper()
-	oracle.Need(t, vm.Emulators["amd64"])
-	m, err := vm.Start(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		m.Close()
-		if t.Failed() {
-			t.Logf("the machine's serial port:\n%s", m.Serial())
-		}
-	})
-	return m
 }

@@ -9,28 +9,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpustrap/gpustrap/e2e/lab"
 	"github.com/gpustrap/gpustrap/e2e/oracle"
 	"github.com/gpustrap/gpustrap/e2e/vm"
 )
-
-const bootLimit = 8 * time.Minute
 
 // boot boots a device's file as a USB device and returns what the live system
 // found.
 func boot(t *testing.T, file string, firmware vm.Firmware, family string) vm.Report {
 	t.Helper()
-	oracle.Need(t, vm.Emulators["amd64"])
-	m, err := vm.Start(t.Context(), vm.Config{
+	return lab.BootAndReport(t, vm.Config{
 		Firmware: firmware, Medium: vm.Medium{Path: file, Bus: vm.USB}, MemoryMiB: 2048, Family: family,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	if err := m.Wait(within(t, bootLimit)); err != nil {
-		t.Fatal(err)
-	}
-	return vm.ParseReport(m.Serial())
+	}, lab.BootLimit)
 }
 
 // TestWrittenDeviceBoots writes a medium from the stock ISO straight to a device
@@ -38,14 +28,14 @@ func boot(t *testing.T, file string, firmware vm.Firmware, family string) vm.Rep
 func TestWrittenDeviceBoots(t *testing.T) {
 	needRoot(t)
 	oracle.Need(t, "sgdisk")
-	config := writeConfig(t)
+	path := lab.WriteConfig(t, config)
 	device, file := newLoop(t, 1<<30+512)
-	run(t, program(t), "write", "--yes", "--allow-fixed", "-c", config, "--iso", sampleMedium(t, "light"), "first", device)
-	if out := run(t, "sgdisk", "-v", file); !strings.Contains(out, "No problems found") {
+	lab.Gpustrap(t, "write", "--yes", "--allow-fixed", "-c", path, "--iso", lab.SampleMedium(t, "24.04", "light"), "first", device)
+	if out := lab.Run(t, "sgdisk", "-v", file); !strings.Contains(out, "No problems found") {
 		t.Error(out)
 	}
-	run(t, program(t), "verify", device)
-	want := userData(t, config, "first")
+	lab.Gpustrap(t, "verify", device)
+	want := lab.UserData(t, path, "first")
 	for _, firmware := range []vm.Firmware{vm.BIOS, vm.UEFI} {
 		t.Run(string(firmware), func(t *testing.T) {
 			report := boot(t, file, firmware, "gpustrap-e2e")
@@ -61,9 +51,9 @@ func TestWrittenDeviceBoots(t *testing.T) {
 		})
 	}
 	// Back to the stock ISO, from the device.
-	restored := filepath.Join(scratch, "restored.iso")
-	run(t, program(t), "restore", device, "-o", restored)
-	run(t, "cmp", restored, sampleMedium(t, "light"))
+	restored := filepath.Join(lab.Scratch(), "restored.iso")
+	lab.Gpustrap(t, "restore", device, "-o", restored)
+	lab.Run(t, "cmp", restored, lab.SampleMedium(t, "24.04", "light"))
 	_ = os.Remove(restored)
 }
 
@@ -72,29 +62,29 @@ func TestWrittenDeviceBoots(t *testing.T) {
 func TestSeedPartition(t *testing.T) {
 	needRoot(t)
 	oracle.Need(t, "sgdisk")
-	config := writeConfig(t)
+	path := lab.WriteConfig(t, config)
 	device, file := newLoop(t, 2<<30)
-	run(t, program(t), "write", "--yes", "--allow-fixed", "-c", config, "--iso", sampleMedium(t, "full"), "--cidata", "first", device)
-	if out := run(t, "sgdisk", "-v", file); !strings.Contains(out, "No problems found") {
+	lab.Gpustrap(t, "write", "--yes", "--allow-fixed", "-c", path, "--iso", lab.SampleMedium(t, "24.04", "full"), "--cidata", "first", device)
+	if out := lab.Run(t, "sgdisk", "-v", file); !strings.Contains(out, "No problems found") {
 		t.Error(out)
 	}
 	// This machine asks before its disk is erased, and the device's menu does not.
-	out, err := exec.Command(program(t), "seed", "--yes", "--allow-fixed", "-c", config, "--device", device, "careful").CombinedOutput()
+	out, err := exec.Command(lab.Program(t), "seed", "--yes", "--allow-fixed", "-c", path, "--device", device, "careful").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "careful wants yes to be typed") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	start := time.Now()
-	run(t, program(t), "seed", "--yes", "--allow-fixed", "-c", config, "--device", device, "second")
+	lab.Gpustrap(t, "seed", "--yes", "--allow-fixed", "-c", path, "--device", device, "second")
 	t.Logf("another machine's seed took %v", time.Since(start))
-	if out := run(t, "sgdisk", "-v", file); !strings.Contains(out, "No problems found") {
+	if out := lab.Run(t, "sgdisk", "-v", file); !strings.Contains(out, "No problems found") {
 		t.Error(out)
 	}
-	run(t, program(t), "verify", device)
+	lab.Gpustrap(t, "verify", device)
 	report := boot(t, file, vm.UEFI, "gpustrap-e2e cloud-init")
 	if report["cdrom"] != "/dev/sda1" {
 		t.Errorf("the medium was found on %q", report["cdrom"])
 	}
-	if report["cloud-init/user-data"] != userData(t, config, "second") {
+	if report["cloud-init/user-data"] != lab.UserData(t, path, "second") {
 		t.Errorf("cloud-init did not take the second machine's seed:\n%s", report["cloud-init/user-data"])
 	}
 	args := strings.Fields(report["cmdline"])
@@ -106,10 +96,10 @@ func TestSeedPartition(t *testing.T) {
 // TestSeedNeedsPartition holds what seed --device says of a device without one.
 func TestSeedNeedsPartition(t *testing.T) {
 	needRoot(t)
-	config := writeConfig(t)
+	path := lab.WriteConfig(t, config)
 	device, _ := newLoop(t, 512<<20)
-	run(t, program(t), "write", "--yes", "--allow-fixed", "-c", config, "--iso", sampleMedium(t, "light"), "first", device)
-	out, err := exec.Command(program(t), "seed", "--yes", "--allow-fixed", "-c", config, "--device", device, "second").CombinedOutput()
+	lab.Gpustrap(t, "write", "--yes", "--allow-fixed", "-c", path, "--iso", lab.SampleMedium(t, "24.04", "light"), "first", device)
+	out, err := exec.Command(lab.Program(t), "seed", "--yes", "--allow-fixed", "-c", path, "--device", device, "second").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "has no partition for a NoCloud seed") || !strings.Contains(string(out), "--cidata") {
 		t.Errorf("%v\n%s", err, out)
 	}

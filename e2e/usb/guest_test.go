@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpustrap/gpustrap/e2e/lab"
 	"github.com/gpustrap/gpustrap/e2e/oracle"
 	"github.com/gpustrap/gpustrap/e2e/vm"
 	"github.com/gpustrap/gpustrap/iso/isotest"
@@ -58,7 +59,7 @@ func TestGuest(t *testing.T) {
 	}
 	dir := t.TempDir()
 	image := isotest.Medium{Size: 3 << 20}.Make(t)
-	run(t, "guest/make-initrd.sh", program(t), image, dir)
+	lab.Run(t, "guest/make-initrd.sh", lab.Program(t), image, dir)
 	disk := func(name string, size int64) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -70,7 +71,7 @@ func TestGuest(t *testing.T) {
 		return path
 	}
 	vda, vdb, stick := disk("vda", 64<<20), disk("vdb", 64<<20), disk("stick", 64<<20)
-	run(t, "sh", "-c", fmt.Sprintf(`printf 'label: dos\nsize=24M\nsize=24M\n' | sfdisk -q %s`, vda))
+	lab.Run(t, "sh", "-c", fmt.Sprintf(`printf 'label: dos\nsize=24M\nsize=24M\n' | sfdisk -q %s`, vda))
 	monitor := filepath.Join(dir, "monitor")
 	m, err := vm.Start(t.Context(), vm.Config{
 		Firmware: vm.BIOS, Disks: []vm.Disk{{Path: vda}, {Path: vdb}},
@@ -86,15 +87,15 @@ func TestGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	if err := m.WaitFor(within(t, guestLimit), "==== READY to pull"); err != nil {
+	if err := m.WaitFor(lab.Within(t, guestLimit), "==== READY to pull"); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.WaitFor(within(t, time.Minute), "==== pulled"); err != nil {
+	if err := m.WaitFor(lab.Within(t, time.Minute), "==== pulled"); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(3 * time.Second) // into the middle of the write
 	pull(t, monitor)
-	if err := m.Wait(within(t, guestLimit)); err != nil {
+	if err := m.Wait(lab.Within(t, guestLimit)); err != nil {
 		t.Fatal(err)
 	}
 	serial := m.Serial()

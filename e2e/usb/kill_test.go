@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/gpustrap/gpustrap/e2e/lab"
 )
 
 // TestKilled kills the program with SIGKILL at random moments of a write. Whatever
@@ -25,14 +27,14 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	const deviceSize, head, boot = 256 << 20, 1 << 20, 4096
-	image, gpustrap := sampleMedium(t, "light"), program(t)
+	image, gpustrap := lab.SampleMedium(t, "24.04", "light"), lab.Program(t)
 	device, file := newLoop(t, deviceSize)
 	args := []string{"write", "--yes", "--allow-fixed", image, device}
-	run(t, gpustrap, args...) // brings the image into memory
+	lab.Run(t, gpustrap, args...) // brings the image into memory
 	var whole time.Duration
 	for range 3 {
 		start := time.Now()
-		run(t, gpustrap, args...)
+		lab.Run(t, gpustrap, args...)
 		whole = max(whole, time.Since(start))
 	}
 	done := readHead(t, file, head)
@@ -74,7 +76,7 @@ func TestKilled(t *testing.T) {
 		default:
 			t.Fatalf("kill %d left a first MiB that is neither the old one, nor zero, nor the new one: %s", i, pages(got, before, done))
 		}
-		run(t, gpustrap, args...)
+		lab.Run(t, gpustrap, args...)
 		if !bytes.Equal(readHead(t, file, head), done) {
 			t.Fatalf("the run after kill %d did not write the image", i)
 		}
@@ -83,7 +85,7 @@ func TestKilled(t *testing.T) {
 	if counts["first MiB zero"] == 0 {
 		t.Error("no kill hit the write itself: the test shows nothing")
 	}
-	run(t, gpustrap, "verify", device)
+	lab.Run(t, gpustrap, "verify", device)
 }
 
 func readHead(t *testing.T, file string, n int) []byte {

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gpustrap/gpustrap/e2e/lab"
 )
 
 // TestWriteRefused runs the program on loop devices that it must not write, as a
@@ -20,21 +22,21 @@ import (
 // so with devices of other kinds.
 func TestWriteRefused(t *testing.T) {
 	needRoot(t)
-	gpustrap, image := program(t), sampleMedium(t, "light")
+	gpustrap, image := lab.Program(t), lab.SampleMedium(t, "24.04", "light")
 	device, file := newLoop(t, 96<<20)
-	other := strings.TrimSpace(run(t, "losetup", "--find", "--show", image))
-	t.Cleanup(func() { run(t, "losetup", "--detach", other) })
+	other := strings.TrimSpace(lab.Run(t, "losetup", "--find", "--show", image))
+	t.Cleanup(func() { lab.Run(t, "losetup", "--detach", other) })
 	small, _ := newSmallLoop(t)
-	link := filepath.Join(scratch, "link.iso")
-	hard := filepath.Join(scratch, "hard.iso")
+	link := filepath.Join(lab.Scratch(), "link.iso")
+	hard := filepath.Join(lab.Scratch(), "hard.iso")
 	for _, err := range []error{os.Symlink(image, link), os.Link(image, hard)} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	readable := filepath.Join(scratch, "readable") // by a user who may do nothing else
-	run(t, "chmod", "755", scratch)
-	run(t, "install", "-m", "644", image, readable)
+	readable := filepath.Join(lab.Scratch(), "readable") // by a user who may do nothing else
+	lab.Run(t, "chmod", "755", lab.Scratch())
+	lab.Run(t, "install", "-m", "644", image, readable)
 	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
 	before := [2][32]byte{digest(t, file), digest(t, image)}
 	for _, test := range []struct {
@@ -45,7 +47,7 @@ func TestWriteRefused(t *testing.T) {
 		says  string
 	}{
 		{"fixed", "", nil, []string{image, device}, `is a fixed disk(?s:.*)hint: .*--allow-fixed`},
-		{"not asked", "", nil, []string{"--allow-fixed", image, device}, `to write \(light.iso\), type loop\d+: gpustrap: not confirmed; nothing was written`},
+		{"not asked", "", nil, []string{"--allow-fixed", image, device}, `to write \(24.04-light.iso\), type loop\d+: gpustrap: not confirmed; nothing was written`},
 		{"yes is no name", "yes\n", nil, []string{"--allow-fixed", image, device}, `not confirmed`},
 		{"another name", "loop\n", nil, []string{"--allow-fixed", image, device}, `not confirmed`},
 		{"too small", "", nil, []string{"--yes", "--allow-fixed", image, small}, `is too small: it holds 1048576 bytes`},
@@ -88,8 +90,8 @@ func newSmallLoop(t *testing.T) (path, file string) {
 	if err := os.WriteFile(file, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	path = strings.TrimSpace(run(t, "losetup", "--find", "--show", file))
-	t.Cleanup(func() { run(t, "losetup", "--detach", path) })
+	path = strings.TrimSpace(lab.Run(t, "losetup", "--find", "--show", file))
+	t.Cleanup(func() { lab.Run(t, "losetup", "--detach", path) })
 	return path, file
 }
 
@@ -111,7 +113,7 @@ func digest(t *testing.T, name string) [32]byte {
 // it came, and the device does not boot.
 func TestInterrupted(t *testing.T) {
 	needRoot(t)
-	gpustrap, image := program(t), sampleMedium(t, "light")
+	gpustrap, image := lab.Program(t), lab.SampleMedium(t, "24.04", "light")
 	device, file := newLoop(t, 256<<20)
 	said := regexp.MustCompile(`(writing|verifying) stopped after \d+ of \d+ MiB: interrupted\nhint: the device's first MiB is zero`)
 	for wait := time.Millisecond; wait < 2*time.Second; wait += wait/4 + time.Millisecond {

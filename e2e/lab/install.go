@@ -1,0 +1,45 @@
+package lab
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// InstallConfig returns the configuration of a machine, box, for the stand-in
+// installer: its storage layout, the serial number of its disk, and the address of
+// an EventLog. The installed system shows the line of a late-command.
+func InstallConfig(layout, serial, endpoint string) string {
+	return fmt.Sprintf(`version: 1
+ubuntu: "24.04"
+hostname: box
+user: {name: ops, authorized_keys: [%q]}
+storage: {layout: %s, disk: {serial: %s}}
+docker: false
+network: {dhcp: true}
+boot: {confirm: none}
+report: %q
+autoinstall:
+  late-commands:
+    - "curtin in-target -- sh -c 'test $(stat -c %%i /) = 2 && echo late >/root/late-command'"
+    - "d=/target/etc/systemd/system/installed-system-up.service.d; mkdir -p $d; printf '[Service]\\nExecStart=/bin/cat /run/issue.d/50-gpustrap.issue\\n' >$d/issue.conf"
+  error-commands: ["echo an error-command"]
+`, PublicKey, layout, serial, endpoint)
+}
+
+// CheckInstalled holds what a system that was installed by InstallConfig says of
+// itself, with the device and the file system of its root.
+func CheckInstalled(t *testing.T, report, root string) {
+	t.Helper()
+	lines := strings.Split(report, "\n")
+	for _, want := range []string{"hostname box", "root " + root, "failed-units ", "late-command late"} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("the installed system does not say %q; it says:\n%s", want, report)
+		}
+	}
+	if !regexp.MustCompile(`(?m)^user uid=1000\(ops\).*\bsudo\b`).MatchString(report) {
+		t.Errorf("the installed system has no user ops in the group sudo:\n%s", report)
+	}
+}
