@@ -37,7 +37,13 @@ type intake struct {
 	queue chan logged
 
 	mu      sync.Mutex
-	pending map[string]events.Event // by machine: a milestone that the store did not take
+	pending map[string]untaken // by machine
+}
+
+// untaken is a milestone that the store did not take.
+type untaken struct {
+	generation uint64
+	event      events.Event
 }
 
 // logged is an event on its way to a file.
@@ -48,7 +54,7 @@ type logged struct {
 }
 
 func newIntake(s *Server) *intake {
-	return &intake{s: s, queue: make(chan logged, queueLength), pending: map[string]events.Event{}}
+	return &intake{s: s, queue: make(chan logged, queueLength), pending: map[string]untaken{}}
 }
 
 // serveEvent answers POST /report/TOKEN/event. The installer stands still until it
@@ -103,26 +109,27 @@ func (in *intake) take(ctx context.Context, r *state.Record, e events.Event) {
 		in.s.o.Log.Error("cannot take down a milestone yet", "machine", r.Machine, "event", e.Name, "why", err)
 		in.mu.Lock()
 		if len(in.pending) < maxPending {
-			in.pending[r.Machine] = e
+			in.pending[r.Machine] = untaken{r.Generation, e}
 		}
 		in.mu.Unlock()
 	}
 }
 
-// retry takes down what the store did not take.
+// retry takes down what the store did not take, unless the machine was armed again
+// since: it says nothing of what was begun then.
 func (in *intake) retry(ctx context.Context) {
 	in.mu.Lock()
 	pending := in.pending
-	in.pending = map[string]events.Event{}
+	in.pending = map[string]untaken{}
 	in.mu.Unlock()
-	for machine, e := range pending {
+	for machine, u := range pending {
 		r := in.s.board.record(machine)
-		if r == nil || in.s.reached(ctx, r, e) == nil {
+		if r == nil || r.Generation != u.generation || in.s.reached(ctx, r, u.event) == nil {
 			continue
 		}
 		in.mu.Lock()
 		if _, newer := in.pending[machine]; !newer {
-			in.pending[machine] = e
+			in.pending[machine] = u
 		}
 		in.mu.Unlock()
 	}

@@ -1,6 +1,7 @@
 package netboot
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpustrap/gpustrap/netboot/events"
 	"github.com/gpustrap/gpustrap/netboot/state"
 )
 
@@ -223,6 +225,35 @@ func TestMedium(t *testing.T) {
 	post(t, events, event("subiquity/Shutdown/shutdown", "start", "", "", 2))
 	if _, _, err := b.ClaimMedium(t.Context(), state.Token(token), "10.0.0.9"); err == nil {
 		t.Error("the medium of an installed machine is open")
+	}
+}
+
+// TestUntakenEvent: what the store could not take down is taken down later, and never
+// of the installation that was begun since.
+func TestUntakenEvent(t *testing.T) {
+	failed, err := events.Decode(strings.NewReader(event("subiquity/Late/run/command_3", "finish", "FAIL", "bash install.sh", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, again := range []bool{false, true} {
+		b := newBench(t, fleet(1))
+		b.arm(0, ArmOrder{})
+		b.boot(0)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		b.intake.take(gone, b.board.record("node00000"), failed)
+		b.want(0, state.Booting)
+		want := state.Failed
+		if again {
+			b.arm(0, ArmOrder{Reinstall: true})
+			b.boot(0)
+			want = state.Booting
+		}
+		b.intake.retry(t.Context())
+		b.want(0, want)
+		if len(b.intake.pending) != 0 {
+			t.Errorf("armed again: %t, and %d events wait on", again, len(b.intake.pending))
+		}
 	}
 }
 
