@@ -33,7 +33,7 @@ func lock(ctx context.Context, r Request) (unlock func() error, err error) {
 		if !waited {
 			r.notify("waiting for another gpustrap that downloads %s", r.Path)
 		}
-		if err = wait(ctx, lockPoll); err != nil {
+		if err = Wait(ctx, lockPoll); err != nil {
 			break
 		}
 	}

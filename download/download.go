@@ -177,8 +177,8 @@ func (r *Request) notify(format string, args ...any) {
 	}
 }
 
-// wait waits for the duration or the context.
-func wait(ctx context.Context, d time.Duration) error {
+// Wait waits, or returns the context's error when that ends first.
+func Wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -232,7 +232,7 @@ func (o Options) document(ctx context.Context, address string) ([]byte, error) {
 		if o.Notify != nil {
 			o.Notify(fmt.Sprintf("%v: trying again in %v (%d of %d)", err, o.Backoff[n], n+1, len(o.Backoff)))
 		}
-		if err := wait(ctx, o.Backoff[n]); err != nil {
+		if err := Wait(ctx, o.Backoff[n]); err != nil {
 			return nil, fmt.Errorf("cannot download %s: %w", address, err)
 		}
 	}

@@ -131,7 +131,7 @@ func (t *transfer) tries(ctx context.Context) error {
 			return err
 		}
 		t.notify("%v: trying again in %v (%d of %d)", err, t.Backoff[n], n+1, len(t.Backoff))
-		if err := wait(ctx, t.Backoff[n]); err != nil {
+		if err := Wait(ctx, t.Backoff[n]); err != nil {
 			return fmt.Errorf("cannot download %s: %w", t.URL, err)
 		}
 	}

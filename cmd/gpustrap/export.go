@@ -27,9 +27,6 @@ const (
 	formatDnsmasq = "dnsmasq"
 )
 
-// iPXEFolder is where Debian and Ubuntu have iPXE.
-const iPXEFolder = "/usr/lib/ipxe"
-
 // exportFlags are the flags of export.
 type exportFlags struct {
 	formats []string
@@ -84,7 +81,7 @@ closes the seed; here whoever reaches the port reads every seed.`,
 	cmd.Flags().StringSliceVar(&f.formats, "format", nil, "`programs` to write configurations for: nginx, dnsmasq")
 	cmd.Flags().StringVar(&f.url, "url", "", "`URL` by which machines reach nginx")
 	cmd.Flags().StringVar(&f.iso, "iso", "", "stock ISO: a `file`, or a release to fetch")
-	cmd.Flags().StringVar(&f.ipxe, "ipxe", iPXEFolder, "`folder` with iPXE")
+	cmd.Flags().StringVar(&f.ipxe, "ipxe", defaultIPXE, "`folder` with iPXE")
 	cmd.Flags().StringVarP(&f.dir, "output", "o", "", "`folder` to write")
 	return cmd
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gpustrap/gpustrap/config"
+	"github.com/gpustrap/gpustrap/download"
 	"github.com/gpustrap/gpustrap/netboot"
 	"github.com/gpustrap/gpustrap/netboot/redfish"
 	"github.com/gpustrap/gpustrap/netboot/state"
@@ -148,7 +149,7 @@ func (i *installRun) byBMC(ctx context.Context, folder string) error {
 		return err
 	}
 	if err == nil && lastPhase(i.machine) == state.Installed {
-		err = pause(ctx, leaveTime)
+		err = download.Wait(ctx, leaveTime)
 	}
 	return errors.Join(err, i.eject(ctx, access, armed.Medium))
 }
@@ -228,20 +229,8 @@ func bmcConfig(w *world, m *plan.Machine, folder string) (redfish.Config, error)
 	}
 	return redfish.Config{
 		URL: m.BMC.URL, User: m.BMC.User, Password: password, System: m.BMC.System,
-		Fingerprint: m.BMC.Fingerprint, CA: []byte(m.BMC.CA), Insecure: m.BMC.Insecure, Wait: pause,
+		Fingerprint: m.BMC.Fingerprint, CA: []byte(m.BMC.CA), Insecure: m.BMC.Insecure, Wait: download.Wait,
 	}, nil
-}
-
-// pause waits, or returns the context's error when that ends first.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // lastPhase is the phase that ends a machine's installation well: its receipt, where
@@ -265,7 +254,7 @@ func (i *installRun) follow(ctx context.Context, armed netboot.Armed) error {
 		case over || err == nil:
 			return err
 		}
-		if err := pause(ctx, 2*time.Second); err != nil {
+		if err := download.Wait(ctx, 2*time.Second); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -196,18 +197,25 @@ func openListeners(f serveFlags) (serveListeners, error) {
 	}
 	machines, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if err != nil {
-		err = fmt.Errorf("cannot listen for machines: %w", err)
-		if errors.Is(err, fs.ErrPermission) {
-			err = withHint(err, "low ports are for root or CAP_NET_BIND_SERVICE; gpustrap serve --print-unit has a unit with it")
-		}
-		return serveListeners{}, err
+		return serveListeners{}, listenError(fmt.Errorf("cannot listen for machines: %w", err))
 	}
 	admin, err := net.Listen("tcp", f.admin)
 	if err != nil {
 		_ = machines.Close() // nothing came yet
-		return serveListeners{}, fmt.Errorf("cannot listen for administrators: %w", err)
+		return serveListeners{}, listenError(fmt.Errorf("cannot listen for administrators: %w", err))
 	}
 	return serveListeners{machines, admin}, nil
+}
+
+// listenError says what to do about a port that cannot be had.
+func listenError(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return withHint(err, "low ports are for root or CAP_NET_BIND_SERVICE; gpustrap serve --print-unit has a unit with it")
+	case errors.Is(err, syscall.EADDRINUSE):
+		return withHint(err, "another program has the port (ss -lntup says which): end it, or take another by --listen or --admin")
+	}
+	return err
 }
 
 // interfaceAddress returns the first IPv4 address of an interface.
@@ -376,8 +384,8 @@ func serveAll(ctx context.Context, server *netboot.Server, pxe *netboot.PXE, l s
 	defer stopBooting()
 	if pxe != nil {
 		group.Go(func() {
-			if err := servePXE(booting, pxe); err != nil {
-				failed <- err
+			if err := pxe.Serve(booting); err != nil {
+				failed <- listenError(err)
 			}
 		})
 	}

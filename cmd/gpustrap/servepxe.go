@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -95,13 +94,4 @@ func (f *pxeFlags) addIPXE(l *boot.Loaders) error {
 		return fmt.Errorf("cannot read iPXE: %w", err)
 	}
 	return l.AddIPXE(os.DirFS(folder), folder)
-}
-
-// servePXE answers DHCP and TFTP until the context is done.
-func servePXE(ctx context.Context, p *netboot.PXE) error {
-	err := p.Serve(ctx)
-	if errors.Is(err, fs.ErrPermission) {
-		err = withHint(err, "low ports are for root or CAP_NET_BIND_SERVICE; gpustrap serve --print-unit has a unit with it")
-	}
-	return err
 }
