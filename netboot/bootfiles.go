@@ -145,12 +145,9 @@ func (p *PXE) start(ctx context.Context, id Identity) (*boot.Start, string, erro
 	if medium == nil {
 		return nil, name + " was armed just now: start it again", nil
 	}
-	kernel := medium.Kernel(d.Machine.GPU != nil && d.Machine.GPU.Kernel == "hwe")
-	below := pathMedium + medium.ID + "/"
-	return &boot.Start{
-		Machine: name, Server: p.s.o.Base, Kernel: below + kernel.Name, Initrd: below + kernel.InitrdName,
-		Args: kernel.Arguments(p.s.o.Base+"/"+below+medium.Name, id.MAC, d.Args...),
-	}, "", nil
+	at := boot.Place{Server: p.s.o.Base, Folder: pathMedium + medium.ID + "/", ISO: medium.Name}
+	start := medium.Start(name, plan.WantsHWE(d.Machine), at, id.MAC, d.Args...)
+	return &start, "", nil
 }
 
 // find returns a file of a medium by ID/NAME.

@@ -185,7 +185,7 @@ func (p *PXE) lookup(c dhcp.Client) (dhcp.Answer, bool) {
 	switch {
 	case c.IPXE:
 		// iPXE puts its own settings in; the rest the request says already.
-		answer.Boot.File = p.s.o.Base + "/boot.ipxe?mac=" + hyphens(c.MAC) + "&uuid=${uuid}&serial=${serial:uristring}"
+		answer.Boot.File = p.s.o.Base + "/boot.ipxe?mac=" + boot.Hyphens(c.MAC) + "&uuid=${uuid}&serial=${serial:uristring}"
 	case c.Firmware == dhcp.FirmwareUEFIHTTP:
 		answer.Boot.File = p.s.o.Base + "/boot/" + name
 	}
@@ -258,8 +258,6 @@ func realUUIDs(uuids []string) []string {
 		return strings.Trim(u, "0-") == "" || strings.Trim(u, "f-") == ""
 	})
 }
-
-func hyphens(mac net.HardwareAddr) string { return strings.ReplaceAll(mac.String(), ":", "-") }
 
 // maxHeard bounds the machines whose UUIDs are remembered.
 const maxHeard = 20000

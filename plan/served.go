@@ -33,6 +33,10 @@ func (p *Project) RenderServed(m *Machine, s Served) (autoinstall.Seed, report.R
 	return p.renderer.Render(in)
 }
 
+// WantsHWE reports whether a machine is to be installed with the medium's kernel for
+// new hardware, where it has one.
+func WantsHWE(m *Machine) bool { return m.GPU != nil && m.GPU.Kernel == "hwe" }
+
 // ServedArgs returns the kernel arguments with which a machine that a server
 // installs starts the installer; seed is the address of its seed, with a slash at
 // the end. Whoever armed the machine has answered the question that the installer

@@ -205,7 +205,7 @@ func (t *exportTree) writeMachines(project *plan.Project, machines []*plan.Machi
 			if err != nil {
 				return err
 			}
-			if err := t.write("machine/"+hyphens(mac)+".ipxe", []byte(script)); err != nil {
+			if err := t.write("machine/"+boot.Hyphens(mac)+".ipxe", []byte(script)); err != nil {
 				return err
 			}
 		}
@@ -221,19 +221,14 @@ func (t *exportTree) writeMachines(project *plan.Project, machines []*plan.Machi
 	return t.write("boot.ipxe", []byte(first))
 }
 
-func hyphens(mac net.HardwareAddr) string { return strings.ReplaceAll(mac.String(), ":", "-") }
-
 func (t *exportTree) script(m *plan.Machine, mac net.HardwareAddr) (string, error) {
-	k := t.medium.Kernel(m.GPU != nil && m.GPU.Kernel == "hwe")
 	args := plan.ServedArgs(m, t.base+"/seeds/"+m.Name+"/")
 	if !slices.Contains(plan.Menu(m).KernelArgs, "autoinstall") {
 		// Nobody armed this machine: the installer asks, as from a stick.
 		args = slices.DeleteFunc(args, func(a string) bool { return a == "autoinstall" })
 	}
-	return boot.Start{
-		Machine: m.Name, Server: t.base, Kernel: t.below() + k.Name, Initrd: t.below() + k.InitrdName,
-		Args: k.Arguments(t.base+"/"+t.below()+isoName, mac, args...),
-	}.IPXE()
+	at := boot.Place{Server: t.base, Folder: t.below(), ISO: isoName}
+	return t.medium.Start(m.Name, plan.WantsHWE(m), at, mac, args...).IPXE()
 }
 
 // exportNginx is a configuration that runs as it stands: nginx -c FOLDER/nginx.conf.

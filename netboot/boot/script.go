@@ -20,6 +20,27 @@ type Start struct {
 	Args           []string // the kernel's, as it is to see them
 }
 
+// Place says where the files of a medium are served.
+type Place struct {
+	Server string // address, such as http://10.0.0.2:8080
+	Folder string // path below it, with a slash at the end
+	ISO    string // name of the whole medium in the folder
+}
+
+// Start returns what starts the installer of a medium on a machine. The kernel is the
+// one for new hardware if that is asked for and there; the rest is as for Arguments.
+func (m *Medium) Start(machine string, hwe bool, at Place, mac net.HardwareAddr, more ...string) Start {
+	k := m.Kernel(hwe)
+	return Start{
+		Machine: machine, Server: at.Server, Kernel: at.Folder + k.Name, Initrd: at.Folder + k.InitrdName,
+		Args: k.Arguments(at.Server+"/"+at.Folder+at.ISO, mac, more...),
+	}
+}
+
+// Hyphens writes a MAC address as iPXE's ${mac:hexhyp} does, for names of files and
+// for addresses.
+func Hyphens(mac net.HardwareAddr) string { return strings.ReplaceAll(mac.String(), ":", "-") }
+
 // Arguments returns what the kernel of a medium is to be told. medium is the address
 // of the medium, which casper fetches whole; more are the machine's own, its seed's
 // address among them. They stand in front of "---", so that the installed system does
@@ -28,7 +49,7 @@ func (k Kernel) Arguments(medium string, mac net.HardwareAddr, more ...string) [
 	args := append([]string{"ip=dhcp"}, k.Before...)
 	if mac != nil {
 		// initramfs-tools(7): the card that PXELINUX booted from, 01 is Ethernet.
-		args = append(args, "BOOTIF=01-"+strings.ReplaceAll(mac.String(), ":", "-"))
+		args = append(args, "BOOTIF=01-"+Hyphens(mac))
 	}
 	args = append(args, "url="+medium)
 	args = append(args, more...)
