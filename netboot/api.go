@@ -29,8 +29,7 @@ type Problem struct {
 }
 
 // Admin answers administrators: the API, behind the token, and the pages, whose
-// buttons are. It belongs on a TLS
-// listener.
+// buttons are. It belongs on a TLS listener.
 func (s *Server) Admin() http.Handler {
 	mux := http.NewServeMux()
 	s.apiRoutes(mux)
@@ -180,7 +179,7 @@ func (s *Server) apiArm(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	record, err := s.Arm(r.Context(), name, order)
-	s.audit(r, "arm", name, err, "via", order.Via, "reinstall", order.Reinstall)
+	s.audit(addressOf(r), "arm", name, err, "via", order.Via, "reinstall", order.Reinstall)
 	if err != nil {
 		answer(w, statusOf(err), Problem{err.Error()})
 		return
@@ -205,11 +204,11 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
-// audit takes down what an administrator did, or tried.
-func (s *Server) audit(r *http.Request, action, machine string, err error, further ...any) {
+// audit takes down what an administrator did, or tried, from an address.
+func (s *Server) audit(from, action, machine string, err error, further ...any) {
 	result := "done"
 	if err != nil {
 		result = err.Error()
 	}
-	s.o.Audit.Info(action, append([]any{"machine", machine, "from", addressOf(r), "result", result}, further...)...)
+	s.o.Audit.Info(action, append([]any{"machine", machine, "from", from, "result", result}, further...)...)
 }

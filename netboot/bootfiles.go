@@ -93,8 +93,11 @@ func (p *PXE) ipxeScript(r *http.Request) func(context.Context) (string, error) 
 			id.UUIDs = realUUIDs(append([]string{uuid}, id.UUIDs...))
 		}
 		start, why, err := p.start(ctx, id)
-		if err != nil || start == nil {
-			return orError(err, func() (string, error) { return boot.LocalIPXE(why) })
+		switch {
+		case err != nil:
+			return "", err
+		case start == nil:
+			return boot.LocalIPXE(why)
 		}
 		return start.IPXE()
 	}
@@ -108,19 +111,15 @@ func (p *PXE) grubScript(address string) func(context.Context) (string, error) {
 			return "", fs.ErrNotExist
 		}
 		start, why, err := p.start(ctx, p.heard.identity(mac))
-		if err != nil || start == nil {
-			return orError(err, func() (string, error) { return boot.LocalGRUB(why) })
+		switch {
+		case err != nil:
+			return "", err
+		case start == nil:
+			return boot.LocalGRUB(why)
 		}
 		m := p.s.Machine(start.Machine)
 		return start.GRUB(m != nil && p.o.Loaders.GRUBHasHTTP(m.Arch))
 	}
-}
-
-func orError(err error, write func() (string, error)) (string, error) {
-	if err != nil {
-		return "", err
-	}
-	return write()
 }
 
 // start returns what starts the installation of a machine, or why it boots from its
@@ -261,10 +260,10 @@ func (p *PXE) openTFTP(ctx context.Context, client netip.Addr, asked string) (tf
 	switch {
 	case name == pathGRUB:
 		text, err := boot.GRUBMenu()
-		return text4(text, err)
+		return scriptFile(text, err)
 	case strings.HasPrefix(name, pathGRUB+"-"):
 		text, err := p.grubScript(strings.TrimPrefix(name, pathGRUB+"-"))(ctx)
-		return text4(text, err)
+		return scriptFile(text, err)
 	case strings.HasPrefix(name, pathMedium):
 		_, file, content, ok := p.find(strings.TrimPrefix(name, pathMedium))
 		if !ok || strings.HasSuffix(file, ".iso") {
@@ -279,8 +278,8 @@ func (p *PXE) openTFTP(ctx context.Context, client netip.Addr, asked string) (tf
 	return f, nil
 }
 
-// text4 is a script as TFTP sends it.
-func text4(text string, err error) (tftp.File, error) {
+// scriptFile is a script as TFTP sends it.
+func scriptFile(text string, err error) (tftp.File, error) {
 	if err != nil {
 		return nil, err
 	}

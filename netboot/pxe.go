@@ -1,6 +1,7 @@
 package netboot
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/netboot/boot"
 	"github.com/gpustrap/gpustrap/netboot/dhcp"
 	"github.com/gpustrap/gpustrap/netboot/tftp"
@@ -204,32 +206,24 @@ func (p *PXE) replied(c dhcp.Client, r dhcp.Reply) {
 const leaseTime = time.Hour
 
 // reservation returns the address that the configuration has for a network card, or
-// nil.
+// nil. A VLAN's is none: what is asked there comes without a tag.
 func reservation(m *plan.Machine, mac net.HardwareAddr) *dhcp.Lease {
 	if m.Network == nil {
 		return nil
 	}
-	links := []struct {
-		mac       net.HardwareAddr
-		addresses []netip.Prefix
-		gateway   netip.Addr
-		dns       []netip.Addr
-	}{{m.Network.MAC, m.Network.Addresses, m.Network.Gateway, m.Network.Nameservers}}
+	networks := []config.Network{*m.Network}
 	for _, l := range m.Network.Links {
-		links = append(links, struct {
-			mac       net.HardwareAddr
-			addresses []netip.Prefix
-			gateway   netip.Addr
-			dns       []netip.Addr
-		}{l.MAC, l.Addresses, l.Gateway, l.Nameservers})
+		if l.VLAN == 0 {
+			networks = append(networks, l.Network)
+		}
 	}
-	for _, l := range links {
-		if l.mac != nil && l.mac.String() != mac.String() {
+	for _, n := range networks {
+		if n.MAC != nil && !bytes.Equal(n.MAC, mac) {
 			continue
 		}
-		for _, a := range l.addresses {
+		for _, a := range n.Addresses {
 			if a.Addr().Is4() {
-				return &dhcp.Lease{Address: a, Gateway: only4(l.gateway), DNS: l.dns, Time: leaseTime}
+				return &dhcp.Lease{Address: a, Gateway: only4(n.Gateway), DNS: n.Nameservers, Time: leaseTime}
 			}
 		}
 	}

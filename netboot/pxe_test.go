@@ -18,11 +18,13 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/iso"
 	"github.com/gpustrap/gpustrap/iso/isotest"
 	"github.com/gpustrap/gpustrap/netboot/boot"
 	"github.com/gpustrap/gpustrap/netboot/dhcp"
 	"github.com/gpustrap/gpustrap/netboot/state"
+	"github.com/gpustrap/gpustrap/plan"
 )
 
 // efiProgram is one for amd64, as far as its header says so.
@@ -357,6 +359,29 @@ func TestOpenMedium(t *testing.T) {
 		}
 		if m, err := OpenMedium(file); err == nil {
 			t.Errorf("%s: %v", name, m)
+		}
+	}
+}
+
+// TestReservationOfLinks: of several links the card's own gives the address, and none
+// that has a tag.
+func TestReservationOfLinks(t *testing.T) {
+	address := func(s string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(s)} }
+	mine, other := identity(0).MAC, identity(1).MAC
+	bond := config.Link{Name: "bond0", Network: config.Network{Addresses: address("10.0.0.20/24")}}
+	card := config.Link{Network: config.Network{MAC: mine, Addresses: address("10.0.1.20/24")}}
+	another := config.Link{Network: config.Network{MAC: other, Addresses: address("10.0.2.20/24")}}
+	vlan := config.Link{Name: "storage", VLAN: 40, Network: config.Network{Addresses: address("10.0.40.20/24")}}
+	for want, links := range map[string][]config.Link{
+		"10.0.0.20/24": {vlan, bond}, "10.0.1.20/24": {another, vlan, card}, "none": {vlan, another},
+	} {
+		m := &plan.Machine{Machine: config.Machine{Network: &config.Network{Links: links}}}
+		got := "none"
+		if lease := reservation(m, mine); lease != nil {
+			got = lease.Address.String()
+		}
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
 		}
 	}
 }

@@ -182,11 +182,7 @@ func (w *web) Watch() (<-chan string, func()) { return w.s.Changes() }
 func (w *web) Arm(ctx context.Context, machine string, reinstall bool, address string) error {
 	order := ArmOrder{Via: state.Network, Reinstall: reinstall}
 	_, err := w.s.Arm(ctx, machine, order)
-	result := "done"
-	if err != nil {
-		result = err.Error()
-	}
-	w.s.o.Audit.Info("arm", "machine", machine, "from", address, "result", result, "via", order.Via, "reinstall", reinstall, "by", "page")
+	w.s.audit(address, "arm", machine, err, "via", order.Via, "reinstall", reinstall, "by", "page")
 	if err != nil && statusOf(err) != http.StatusInternalServerError {
 		return fmt.Errorf("%w: %w", page.ErrRefused, err)
 	}
