@@ -192,7 +192,7 @@ func (p *PXE) serveISO(w http.ResponseWriter, r *http.Request, name string) {
 		p.s.refuse(w, err)
 		return
 	}
-	made, err := p.images.get(overlaidKey{m.Name, record.Generation}, func() (*overlaid, error) { return p.plan(m, record) })
+	made, err := p.images.get(imageKey{m.Name, record.Generation}, func() (*machineImage, error) { return p.plan(m, record) })
 	if err != nil {
 		p.s.o.Log.Error("cannot make a machine's medium", "machine", m.Name, "why", err)
 		http.Error(w, "the medium cannot be made; the server's log says why", http.StatusInternalServerError)
@@ -203,7 +203,7 @@ func (p *PXE) serveISO(w http.ResponseWriter, r *http.Request, name string) {
 	defer func() {
 		p.s.Saw(m.Name, Sighting{Kind: SawImage, Detail: "virtual medium", Bytes: counted.sent, Size: made.Size()})
 	}()
-	if err := image.Serve(counted, r, made, made.medium.Path, made.tag, time.Time{}); err != nil {
+	if err := image.Serve(counted, r, made, made.medium.Path, made.Tag(), time.Time{}); err != nil {
 		p.s.o.Log.Error("cannot serve a machine's medium", "machine", m.Name, "why", err)
 	}
 }
@@ -221,13 +221,13 @@ func (p *PXE) claimed(ctx context.Context, token state.Token, address string) (*
 	return p.s.ClaimMedium(ctx, token, address)
 }
 
-// plan plans a machine's image.
-func (p *PXE) plan(m *plan.Machine, r *state.Record) (*overlaid, error) {
+// plan plans a machine's image. Its seed is in there and nowhere else.
+func (p *PXE) plan(m *plan.Machine, r *state.Record) (*machineImage, error) {
 	medium, err := mediumFor(p.o.Media, m)
 	if err != nil {
 		return nil, err
 	}
-	seed, err := p.s.Seed(m, r)
+	seed, err := p.s.renderSeed(m, r)
 	if err != nil {
 		return nil, err
 	}
@@ -235,7 +235,7 @@ func (p *PXE) plan(m *plan.Machine, r *state.Record) (*overlaid, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newOverlaid(medium, overlay)
+	return newMachineImage(medium, overlay)
 }
 
 func (p *PXE) serveLoader(w http.ResponseWriter, r *http.Request, name string) {

@@ -2,11 +2,8 @@ package netboot
 
 import (
 	"container/list"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -91,52 +88,40 @@ func (m *Medium) serveFile(w http.ResponseWriter, r *http.Request, name string, 
 	return image.Serve(w, r, file, m.Path, fmt.Sprintf("%q", m.ID+"-"+name), m.modified)
 }
 
-// overlaid is a machine's image: a layout over a medium.
-type overlaid struct {
-	medium   *Medium
-	layout   *iso.Layout
-	segments []iso.Segment
-	tag      string // strong ETag
+// machineImage is a machine's image: a medium with what installs the machine laid over
+// it.
+type machineImage struct {
+	*image.Compact
+	medium *Medium
 }
 
-// ReadAt reads the image.
-func (o *overlaid) ReadAt(p []byte, off int64) (int, error) { return o.layout.ReadAt(p, off) }
-
-// Size returns the image's length in bytes.
-func (o *overlaid) Size() int64 { return o.layout.Size() }
+// planned is an image as it was planned. It is in memory only until it is a Compact.
+type planned struct {
+	*iso.Layout
+	segments []iso.Segment
+}
 
 // Base says where in the medium a byte of the image lies.
-func (o *overlaid) Base(offset int64) (at, length int64, ok bool) {
-	i := sort.Search(len(o.segments), func(i int) bool { return o.segments[i].End() > offset })
-	if offset < 0 || i == len(o.segments) {
+func (p *planned) Base(offset int64) (at, length int64, ok bool) {
+	i := sort.Search(len(p.segments), func(i int) bool { return p.segments[i].End() > offset })
+	if offset < 0 || i == len(p.segments) {
 		return 0, 0, false
 	}
-	s := o.segments[i]
+	s := p.segments[i]
 	return s.BaseOffset + offset - s.Offset, s.End() - offset, s.Kind == iso.Base
 }
 
-// newOverlaid plans a machine's image.
-func newOverlaid(medium *Medium, overlay iso.Overlay) (*overlaid, error) {
+// newMachineImage plans a machine's image.
+func newMachineImage(medium *Medium, overlay iso.Overlay) (*machineImage, error) {
 	layout, err := iso.Remaster(medium.Image, overlay)
 	if err != nil {
 		return nil, err
 	}
-	o := &overlaid{medium: medium, layout: layout, segments: layout.Segments()}
-	// Two images with one tag must have the same bytes: what is the medium's own is
-	// said by its place, the rest is hashed.
-	sum := sha256.New()
-	_, _ = fmt.Fprintf(sum, "%s %d\n", medium.ID, layout.Size()) // a hash takes everything
-	for _, s := range o.segments {
-		_, _ = fmt.Fprintf(sum, "%d %d %d\n", s.Offset, s.Length, s.BaseOffset)
-		if s.Kind == iso.Base {
-			continue
-		}
-		if _, err := io.Copy(sum, io.NewSectionReader(layout, s.Offset, s.Length)); err != nil {
-			return nil, err
-		}
+	compact, err := image.NewCompact(&planned{layout, layout.Segments()}, medium.Image, medium.ID)
+	if err != nil {
+		return nil, err
 	}
-	o.tag = fmt.Sprintf("%q", hex.EncodeToString(sum.Sum(nil)[:16]))
-	return o, nil
+	return &machineImage{compact, medium}, nil
 }
 
 // mediumOverlay is what is laid over a medium so that it installs a machine that was
@@ -148,67 +133,84 @@ func mediumOverlay(m *plan.Machine, r *state.Record, seed autoinstall.Seed) (iso
 	return plan.Overlay(&unasked, seed)
 }
 
-// maxOverlaid bounds the images whose layouts are kept. One takes some hundred
-// kilobytes; planning one again takes milliseconds.
-const maxOverlaid = 256
+// Bounds of the images that are kept. Planning one takes milliseconds and megabytes;
+// once it is, it takes some ten kilobytes besides what it shares with the others.
+const (
+	maxImages = 10000 // that are kept
+	maxPlans  = 4     // that are planned at a time
+)
 
-// overlaidKey names an image. It stays the same while the machine reads it, whatever
+// imageKey names an image. It stays the same while the machine reads it, whatever
 // becomes of the configuration.
-type overlaidKey struct {
+type imageKey struct {
 	machine    string
 	generation uint64
 }
 
-// overlaidEntry is an image that is planned, or is just being.
-type overlaidEntry struct {
-	key  overlaidKey
+// imageEntry is an image that is planned, or is just being.
+type imageEntry struct {
+	key  imageKey
 	once sync.Once
-	made *overlaid
+	made *machineImage
 	err  error
 }
 
-// overlaidCache keeps the images that were read last.
-type overlaidCache struct {
+// imageCache keeps the images that were read last.
+type imageCache struct {
+	plans chan struct{} // holds a place for each that is being planned
+
 	mu      sync.Mutex
-	entries map[overlaidKey]*list.Element
-	order   *list.List // of *overlaidEntry, the latest first
+	entries map[string]*list.Element // by machine: its latest generation's
+	order   *list.List               // of *imageEntry, the latest first
 }
 
-func newOverlaidCache() *overlaidCache {
-	return &overlaidCache{entries: map[overlaidKey]*list.Element{}, order: list.New()}
+func newImageCache() *imageCache {
+	return &imageCache{plans: make(chan struct{}, maxPlans), entries: map[string]*list.Element{}, order: list.New()}
 }
 
 // get returns an image, which is planned the first time.
-func (c *overlaidCache) get(key overlaidKey, plan func() (*overlaid, error)) (*overlaid, error) {
-	c.mu.Lock()
-	element, ok := c.entries[key]
-	if ok {
-		c.order.MoveToFront(element)
-	} else {
-		element = c.order.PushFront(&overlaidEntry{key: key})
-		c.entries[key] = element
-		for c.order.Len() > maxOverlaid {
-			c.forget(c.order.Back())
-		}
-	}
-	entry := element.Value.(*overlaidEntry)
-	c.mu.Unlock()
+func (c *imageCache) get(key imageKey, plan func() (*machineImage, error)) (*machineImage, error) {
+	entry := c.entry(key)
 	entry.once.Do(func() {
+		c.plans <- struct{}{}
+		defer func() { <-c.plans }()
 		if entry.made, entry.err = plan(); entry.err != nil {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if c.entries[key] == element {
-				c.forget(element)
-			}
+			c.forget(entry)
 		}
 	})
 	return entry.made, entry.err
 }
 
-// forget drops an image. The cache must be locked.
-func (c *overlaidCache) forget(element *list.Element) {
-	delete(c.entries, element.Value.(*overlaidEntry).key)
-	c.order.Remove(element)
+// entry returns the entry of an image. A former generation's makes room for it.
+func (c *imageCache) entry(key imageKey) *imageEntry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	element, ok := c.entries[key.machine]
+	if ok && element.Value.(*imageEntry).key == key {
+		c.order.MoveToFront(element)
+		return element.Value.(*imageEntry)
+	}
+	if ok {
+		c.order.Remove(element)
+	}
+	entry := &imageEntry{key: key}
+	c.entries[key.machine] = c.order.PushFront(entry)
+	for c.order.Len() > maxImages {
+		last := c.order.Back()
+		delete(c.entries, last.Value.(*imageEntry).key.machine)
+		c.order.Remove(last)
+	}
+	return entry
+}
+
+// forget drops an image that could not be made, unless another is in its place.
+func (c *imageCache) forget(entry *imageEntry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if element, ok := c.entries[entry.key.machine]; ok && element.Value == entry {
+		delete(c.entries, entry.key.machine)
+		c.order.Remove(element)
+	}
 }
 
 // mediumFor returns the first medium that the machine can be installed from.

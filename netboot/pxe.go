@@ -45,13 +45,13 @@ type PXEOptions struct {
 type PXE struct {
 	s      *Server
 	o      PXEOptions
-	images *overlaidCache
+	images *imageCache
 	heard  *heard
 }
 
 // NewPXE returns a PXE of a server.
 func NewPXE(s *Server, o PXEOptions) *PXE {
-	return &PXE{s: s, o: o, images: newOverlaidCache(), heard: newHeard()}
+	return &PXE{s: s, o: o, images: newImageCache(), heard: newHeard()}
 }
 
 // Serve answers DHCP and TFTP on the provisioning network until the context is done.

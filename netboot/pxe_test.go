@@ -12,9 +12,11 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 
@@ -323,28 +325,59 @@ func TestMachinesMedium(t *testing.T) {
 	}
 }
 
-// TestOverlaidCache keeps the layouts within bounds.
-func TestOverlaidCache(t *testing.T) {
-	c := newOverlaidCache()
-	made := 0
-	plan := func() (*overlaid, error) { made++; return &overlaid{}, nil }
-	for i := range 3 * maxOverlaid {
-		for range 2 {
-			if _, err := c.get(overlaidKey{"m", uint64(i)}, plan); err != nil {
-				t.Fatal(err)
-			}
+// TestImageCache keeps the images within bounds, a machine's latest alone, and plans
+// each once and few at a time.
+func TestImageCache(t *testing.T) {
+	c := newImageCache()
+	var made, planning, most atomic.Int32
+	plan := func() (*machineImage, error) {
+		made.Add(1)
+		if n := planning.Add(1); n > most.Load() {
+			most.Store(n)
 		}
+		defer planning.Add(-1)
+		runtime.Gosched()
+		return &machineImage{}, nil
 	}
-	if made != 3*maxOverlaid || c.order.Len() != maxOverlaid || len(c.entries) != maxOverlaid {
-		t.Errorf("%d made, %d and %d kept", made, c.order.Len(), len(c.entries))
+	const images = 200
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for i := range images {
+				if _, err := c.get(imageKey{fmt.Sprint(i), 1}, plan); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
-	failed := errors.New("no")
-	for range 2 {
-		if _, err := c.get(overlaidKey{"x", 1}, func() (*overlaid, error) { made++; return nil, failed }); !errors.Is(err, failed) {
+	group.Wait()
+	if made.Load() != images || most.Load() > maxPlans || c.order.Len() != images {
+		t.Errorf("%d made, %d at a time, %d kept", made.Load(), most.Load(), c.order.Len())
+	}
+	for i := range maxImages {
+		if _, err := c.get(imageKey{fmt.Sprint(-i), 1}, plan); err != nil {
 			t.Error(err)
 		}
 	}
-	if made != 3*maxOverlaid+2 {
+	if c.order.Len() != maxImages || len(c.entries) != maxImages {
+		t.Errorf("%d and %d are kept", c.order.Len(), len(c.entries))
+	}
+	made.Store(0)
+	for _, generation := range []uint64{2, 2, 3, 3} {
+		if _, err := c.get(imageKey{"0", generation}, plan); err != nil {
+			t.Error(err)
+		}
+	}
+	if made.Load() != 2 || c.order.Len() != maxImages || len(c.entries) != maxImages {
+		t.Errorf("two generations: %d made, %d kept", made.Load(), c.order.Len())
+	}
+	failed := errors.New("no")
+	for range 2 {
+		if _, err := c.get(imageKey{"x", 1}, func() (*machineImage, error) { made.Add(1); return nil, failed }); !errors.Is(err, failed) {
+			t.Error(err)
+		}
+	}
+	if made.Load() != 4 {
 		t.Error("a failure is remembered")
 	}
 }

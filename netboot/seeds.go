@@ -89,15 +89,19 @@ func (c *seedCache) remove(key seedKey) {
 // what it reports and the generation's stamp.
 func (s *Server) Seed(m *plan.Machine, r *state.Record) (autoinstall.Seed, error) {
 	good, _ := s.loader.current()
-	return s.seeds.get(seedKey{good.id, m.Name, r.Generation}, func() (autoinstall.Seed, error) {
-		begin := s.o.Now()
-		report := s.o.Base + "/report/" + string(s.token(r, state.ForReport))
-		seed, rep := good.project.RenderServed(m, plan.Served{
-			Report: report + "/event", Receipt: report + "/receipt", Stamp: r.Stamp(), Reinstall: r.Reinstall,
-		})
-		s.meters.renders.Observe(s.o.Now().Sub(begin).Seconds())
-		return seed, reportError(m, rep)
+	return s.seeds.get(seedKey{good.id, m.Name, r.Generation}, func() (autoinstall.Seed, error) { return s.renderSeed(m, r) })
+}
+
+// renderSeed renders what Seed returns.
+func (s *Server) renderSeed(m *plan.Machine, r *state.Record) (autoinstall.Seed, error) {
+	good, _ := s.loader.current()
+	begin := s.o.Now()
+	report := s.o.Base + "/report/" + string(s.token(r, state.ForReport))
+	seed, rep := good.project.RenderServed(m, plan.Served{
+		Report: report + "/event", Receipt: report + "/receipt", Stamp: r.Stamp(), Reinstall: r.Reinstall,
 	})
+	s.meters.renders.Observe(s.o.Now().Sub(begin).Seconds())
+	return seed, reportError(m, rep)
 }
 
 // validate renders a machine without a generation, to hear what is wrong.
