@@ -36,11 +36,12 @@ func main() {
 		os.Exit(2)
 	}
 	var total, bad atomic.Int64
+	sink := make([]byte, 1<<20) // nothing is ever written to it
 	var group sync.WaitGroup
 	begin := time.Now()
 	for i := range *clients {
 		group.Go(func() {
-			n, err := client(flag.Arg(i%flag.NArg()), i, *requests, *length)
+			n, err := client(flag.Arg(i%flag.NArg()), i, *requests, *length, sink)
 			total.Add(n)
 			if err != nil {
 				bad.Add(1)
@@ -56,7 +57,7 @@ func main() {
 }
 
 // client sends requests on one connection and returns how many bytes of bodies came.
-func client(address string, number, requests int, length int64) (total int64, err error) {
+func client(address string, number, requests int, length int64, sink []byte) (total int64, err error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return 0, err
@@ -81,7 +82,7 @@ func client(address string, number, requests int, length int64) (total int64, er
 		if _, err := io.WriteString(conn, request+"\r\n"); err != nil {
 			return total, err
 		}
-		body, whole, err := answer(conn, length)
+		body, whole, err := answer(conn, length, sink)
 		total += body
 		if err != nil {
 			return total, err
@@ -92,7 +93,7 @@ func client(address string, number, requests int, length int64) (total int64, er
 }
 
 // answer reads one answer and drops its body.
-func answer(conn net.Conn, length int64) (body, whole int64, err error) {
+func answer(conn net.Conn, length int64, sink []byte) (body, whole int64, err error) {
 	reader := bufio.NewReaderSize(conn, 4096)
 	r, err := http.ReadResponse(reader, nil)
 	if err != nil {
@@ -109,20 +110,19 @@ func answer(conn net.Conn, length int64) (body, whole int64, err error) {
 		return 0, 0, fmt.Errorf("%s, %d bytes", r.Status, r.ContentLength)
 	}
 	body = r.ContentLength
-	return body, whole, drop(conn, body-int64(reader.Buffered()))
+	return body, whole, drop(conn, body-int64(reader.Buffered()), sink)
 }
 
 // drop has the kernel throw away what arrives (MSG_TRUNC, tcp(7)).
-func drop(conn net.Conn, n int64) error {
+func drop(conn net.Conn, n int64, sink []byte) error {
 	raw, err := conn.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, 1<<20)
 	var failed error
 	err = raw.Read(func(fd uintptr) bool {
 		for n > 0 {
-			got, _, err := unix.Recvfrom(int(fd), buf[:min(int64(len(buf)), n)], unix.MSG_TRUNC|unix.MSG_DONTWAIT)
+			got, _, err := unix.Recvfrom(int(fd), sink[:min(int64(len(sink)), n)], unix.MSG_TRUNC|unix.MSG_DONTWAIT)
 			switch {
 			case err == unix.EAGAIN:
 				return false
