@@ -23,6 +23,12 @@ type Armed struct {
 	Medium string `json:"medium,omitempty"`
 }
 
+// Disarmed is the API's answer to an order to disarm a machine.
+type Disarmed struct {
+	Machine    string `json:"machine"`
+	Generation uint64 `json:"generation"` // that ended
+}
+
 // Problem is the API's answer to what it cannot do.
 type Problem struct {
 	Error string `json:"error"`
@@ -43,6 +49,7 @@ func (s *Server) apiRoutes(mux *http.ServeMux) {
 	mux.Handle("GET /api/v1/machines/{name}", s.authorized(s.apiMachine))
 	mux.Handle("GET /api/v1/machines/{name}/events", s.authorized(s.apiEvents))
 	mux.Handle("POST /api/v1/machines/{name}/arm", s.authorized(s.apiArm))
+	mux.Handle("POST /api/v1/machines/{name}/disarm", s.authorized(s.apiDisarm))
 	mux.Handle("GET /api/v1/watch", s.authorized(s.apiWatch))
 }
 
@@ -157,10 +164,7 @@ type apiOrder struct {
 func (s *Server) apiArm(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	var posted apiOrder
-	decoder := json.NewDecoder(io.LimitReader(r.Body, 64<<10))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&posted); err != nil && !errors.Is(err, io.EOF) {
-		answer(w, http.StatusBadRequest, Problem{"cannot read the order: " + err.Error()})
+	if !readOrder(w, r, &posted) {
 		return
 	}
 	order := ArmOrder{Via: posted.Via, Reinstall: posted.Reinstall}
@@ -191,12 +195,41 @@ func (s *Server) apiArm(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, out)
 }
 
+// apiDisarm takes an order such as {"force": true}; an empty one does not force.
+func (s *Server) apiDisarm(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	var posted struct {
+		Force bool `json:"force"`
+	}
+	if !readOrder(w, r, &posted) {
+		return
+	}
+	record, err := s.Disarm(r.Context(), name, posted.Force)
+	s.audit(addressOf(r), "disarm", name, err, "force", posted.Force)
+	if err != nil {
+		answer(w, statusOf(err), Problem{err.Error()})
+		return
+	}
+	answer(w, http.StatusOK, Disarmed{name, record.Generation})
+}
+
+// readOrder reads what was posted. Where it cannot, it has answered.
+func readOrder(w http.ResponseWriter, r *http.Request, order any) bool {
+	decoder := json.NewDecoder(io.LimitReader(r.Body, 64<<10))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(order); err != nil && !errors.Is(err, io.EOF) {
+		answer(w, http.StatusBadRequest, Problem{"cannot read the order: " + err.Error()})
+		return false
+	}
+	return true
+}
+
 // statusOf is the table of what an error means to a client of the API.
 func statusOf(err error) int {
 	switch {
 	case errors.Is(err, state.ErrUnknown):
 		return http.StatusNotFound
-	case errors.Is(err, state.ErrActive), errors.Is(err, state.ErrInstalled), errors.Is(err, state.ErrConflict):
+	case errors.Is(err, state.ErrActive), errors.Is(err, state.ErrInstalled), errors.Is(err, state.ErrIdle), errors.Is(err, state.ErrConflict):
 		return http.StatusConflict
 	case errors.Is(err, errUnmatched), errors.Is(err, errUnrendered):
 		return http.StatusUnprocessableEntity

@@ -60,6 +60,10 @@ func TestAPI(t *testing.T) {
 		{"arm with an unknown key", "admin-token", "POST", node + "/arm", `{"force":true}`, 400, "unknown field"},
 		{"arm for no time", "admin-token", "POST", node + "/arm", `{"expires":"-1h"}`, 400, "must be a time"},
 		{"arm what does not render", "admin-token", "POST", "/api/v1/machines/offline/arm", "", 422, "cannot render offline"},
+		{"disarm", "admin-token", "POST", node + "/disarm", "", 200, `"generation":2`},
+		{"disarm what is not armed", "admin-token", "POST", node + "/disarm", "", 409, "not armed"},
+		{"disarm an unknown one", "admin-token", "POST", "/api/v1/machines/x/disarm", "", 409, "not armed"},
+		{"disarm without a token", "", "POST", node + "/disarm", "", 401, ""},
 		{"no events yet", "admin-token", "GET", node + "/events", "", 404, "there are no events"},
 		{"healthy", "", "GET", "/healthz", "", 200, "ok"},
 	} {
@@ -85,7 +89,7 @@ func TestAPI(t *testing.T) {
 		t.Errorf("the right token after many wrong ones: %d", status)
 	}
 	lines := strings.Split(strings.TrimSpace(audit.String()), "\n")
-	if len(lines) != 6 || strings.Contains(audit.String(), "admin-token") || !strings.Contains(lines[0], `"machine":"node00000","from":"127.0.0.1","result":"done"`) {
+	if len(lines) != 9 || strings.Contains(audit.String(), "admin-token") || !strings.Contains(lines[0], `"machine":"node00000","from":"127.0.0.1","result":"done"`) {
 		t.Errorf("%d lines\n%s", len(lines), audit.String())
 	}
 }

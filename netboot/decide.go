@@ -49,6 +49,8 @@ func (s *Server) startable(r *state.Record) (bool, string) {
 		return false, "it was armed, and nobody started it in time"
 	case r.Phase.Done():
 		return false, "it is installed"
+	case r.Phase == state.Disarmed:
+		return false, neverArmed
 	case r.Via != state.Network:
 		return false, "it is armed for a medium, not for the network"
 	case r.Writing:

@@ -257,6 +257,45 @@ func TestUntakenEvent(t *testing.T) {
 	}
 }
 
+// TestDisarm: what was given out to start an installation is closed, and the machine
+// boots from its disk.
+func TestDisarm(t *testing.T) {
+	b := newBench(t, fleet(2))
+	b.arm(0, ArmOrder{})
+	seed := b.boot(0).Seed
+	if _, err := b.Disarm(t.Context(), "node00000", false); err != nil {
+		t.Fatal(err)
+	}
+	if d := b.boot(0); d.Install || d.Why != neverArmed {
+		t.Errorf("%+v", d)
+	}
+	if status, _ := get(t, seed+"user-data"); status != http.StatusGone {
+		t.Errorf("its seed is open: %d", status)
+	}
+	r := b.arm(1, ArmOrder{Via: state.Medium})
+	token := b.token(r, state.ForMedium)
+	if _, _, err := b.ClaimMedium(t.Context(), token, "10.0.0.9"); err != nil {
+		t.Fatal(err)
+	}
+	events := b.reportURL(r) + "/event"
+	post(t, events, event("subiquity/Install/install", "start", "", "", 1))
+	if _, err := b.Disarm(t.Context(), "node00001", false); !errors.Is(err, state.ErrActive) {
+		t.Errorf("while it installs: %v", err)
+	}
+	if _, err := b.Disarm(t.Context(), "node00001", true); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.ClaimMedium(t.Context(), token, "10.0.0.9"); err == nil {
+		t.Error("its medium is open")
+	}
+	b.clock.pass(time.Second)
+	post(t, events, event("subiquity/Shutdown/shutdown", "start", "", "", 2))
+	b.want(1, state.Disarmed)
+	if v, _ := b.View("node00001"); !strings.Contains(v.Waits, "its installer goes on") {
+		t.Error(v.Waits)
+	}
+}
+
 // TestRestart: a server that starts again knows the addresses that it gave out, and
 // the timelines.
 func TestRestart(t *testing.T) {

@@ -245,6 +245,20 @@ func (s *Server) Arm(ctx context.Context, machine string, o ArmOrder) (*state.Re
 	return r, nil
 }
 
+// Disarm ends what Arm began: the machine boots from its own disk. It fails with
+// state.ErrIdle where the machine is not armed, and with state.ErrActive where it has
+// its seed, unless it is forced: the installer goes on then, as nobody can stop it
+// from here, and what it reports changes nothing any more.
+func (s *Server) Disarm(ctx context.Context, machine string, force bool) (*state.Record, error) {
+	r, err := s.o.Store.Disarm(ctx, machine, force, s.o.Now(), "somebody disarmed it")
+	if err != nil {
+		return nil, err
+	}
+	s.board.put(r)
+	s.edge(r)
+	return r, nil
+}
+
 // errUnmatched: a machine without a match cannot be installed over the network.
 var errUnmatched = errors.New("give it a mac, uuid or serial under match")
 

@@ -111,6 +111,11 @@ func (s *Server) words(m *plan.Machine, v *View) string {
 		return "it installs"
 	case state.Installed:
 		return installedWords(m)
+	case state.Disarmed:
+		if v.saw(SawEvent).Last.After(r.Since) {
+			return r.Why + ", and its installer goes on: it still reports"
+		}
+		return r.Why + ": it boots from its own disk"
 	case state.Ready, state.Failed, state.Stalled, state.Expired:
 		if r.Receipt != nil {
 			return r.Receipt.Line

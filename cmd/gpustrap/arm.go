@@ -88,29 +88,33 @@ func confirmArm(ctx context.Context, w *world, views []netboot.View, yes bool) e
 
 // armAll arms the machines, all that can be.
 func armAll(ctx context.Context, w *world, client *serverClient, views []netboot.View, order map[string]any, asJSON bool) error {
-	var failed error
-	for _, v := range views {
+	return eachMachine(ctx, w, views, "armed", func(v netboot.View) error {
 		var armed netboot.Armed
 		if err := client.read(ctx, http.MethodPost, machinePath(v.Machine, "/arm"), order, &armed); err != nil {
-			if ctx.Err() != nil {
-				return err
-			}
-			w.complain(err)
-			failed = silentError{errors.New("not all machines are armed")}
-			continue
+			return err
 		}
 		if asJSON {
-			if err := json.NewEncoder(w.stdout).Encode(armed); err != nil {
-				return err
-			}
-			continue
+			return json.NewEncoder(w.stdout).Encode(armed)
 		}
 		text := fmt.Sprintf("%s: armed until %s, generation %d", armed.Machine, armed.Expires.Local().Format("2006-01-02 15:04"), armed.Generation)
 		if armed.Medium != "" {
 			text += ", medium " + armed.Medium
 		}
-		if err := w.print("%s\n", text); err != nil {
-			return err
+		return w.print("%s\n", text)
+	})
+}
+
+// eachMachine does something to each machine, also where it fails for another; become
+// is what they all are if it does not.
+func eachMachine(ctx context.Context, w *world, views []netboot.View, become string, do func(netboot.View) error) error {
+	var failed error
+	for _, v := range views {
+		if err := do(v); err != nil {
+			if len(views) == 1 || ctx.Err() != nil {
+				return err
+			}
+			w.complain(err)
+			failed = silentError{fmt.Errorf("not all machines are %s", become)}
 		}
 	}
 	return failed

@@ -282,6 +282,8 @@ func (i *installRun) watch(ctx context.Context, armed netboot.Armed, said *strin
 		switch phase := v.Phase(); {
 		case v.Record != nil && v.Record.Generation > armed.Generation:
 			return true, fmt.Errorf("%s was armed again by somebody else", v.Machine)
+		case phase == state.Disarmed:
+			return true, fmt.Errorf("%s was disarmed by somebody else", v.Machine)
 		case phase == state.Failed || phase == state.Expired:
 			return true, withHint(fmt.Errorf("%s: the installation has %s: %s", v.Machine, phase, v.Waits), "gpustrap status %s tells more", v.Machine)
 		case phase == state.Ready || phase == lastPhase(i.machine):

@@ -56,7 +56,7 @@ Start with "gpustrap init", then "gpustrap check", then "gpustrap remaster".`,
 		}
 	}
 	add(groupDaily, newInit(w), newCheck(w), newExplain(w), newRemaster(w), newVerify(w), newWrite(w), newDevices(w), newFetch(w), newHash(w))
-	add(groupFleet, newServe(w), newArm(w), newInstall(w), newStatus(w), newRender(w), newSeed(w), newLock(w), newExport(w), newBundle(w), newSBOM(w), newGraph(w))
+	add(groupFleet, newServe(w), newArm(w), newDisarm(w), newInstall(w), newStatus(w), newRender(w), newSeed(w), newLock(w), newExport(w), newBundle(w), newSBOM(w), newGraph(w))
 	add(groupExpert, newInspect(w), newRestore(w), newSchema(w), newDocs(w), newVersion(w))
 	return root
 }

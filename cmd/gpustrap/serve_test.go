@@ -88,6 +88,10 @@ machines:
 		{"a machine that is not there", "", []string{"arm", "--yes", "node09"}, 2, `the server has no machine "node09"`},
 		{"an unknown way", "", []string{"arm", "--yes", "--via", "post", "node01"}, 1, `must be network or medium`},
 		{"status", "", []string{"status", "node01"}, 0, `node01 +armed +\ds +start it from its medium, until`},
+		{"disarm", "", []string{"disarm", "node02"}, 0, `node02: disarmed, generation 1`},
+		{"disarm all", "", []string{"disarm", "node*"}, 0, `node01: disarmed, generation 2\nnode02: it was not armed`},
+		{"status after it", "", []string{"status", "node01"}, 0, `node01 +disarmed +\ds +somebody disarmed it: it boots from its own disk`},
+		{"arm it again", "", []string{"arm", "--yes", "node01"}, 0, `generation 3`},
 		{"status as JSON", "", []string{"status", "--json"}, 0, `"phase":"armed"`},
 	} {
 		out, code := call(tt.input, tt.args...)
@@ -97,7 +101,7 @@ machines:
 	}
 	var views []netboot.View
 	out, _ := call("", "status", "--json")
-	if err := json.Unmarshal([]byte(out), &views); err != nil || len(views) != 2 || views[0].Record.Generation != 2 {
+	if err := json.Unmarshal([]byte(out), &views); err != nil || len(views) != 2 || views[0].Record.Generation != 3 {
 		t.Error(err, out)
 	}
 	if err := os.WriteFile(config, []byte(strings.Replace(yaml, "node02", "node03", 1)), 0o600); err != nil {
@@ -117,7 +121,7 @@ machines:
 	if err != nil || strings.Contains(log.String(), strings.TrimSpace(string(token))) {
 		t.Error("the token is in the log", err)
 	}
-	if audit, err := os.ReadFile(filepath.Join(dir, dataFolderName, auditName)); err != nil || strings.Count(string(audit), `"msg":"arm"`) != 3 {
+	if audit, err := os.ReadFile(filepath.Join(dir, dataFolderName, auditName)); err != nil || strings.Count(string(audit), `"msg":"arm"`) != 4 || strings.Count(string(audit), `"msg":"disarm"`) != 2 {
 		t.Errorf("%v\n%s", err, audit)
 	}
 }

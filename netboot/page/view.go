@@ -66,7 +66,7 @@ func phases() []phase {
 	return []phase{
 		{"failed", Bad, "✕"}, {"stalled", Bad, "!"}, {"expired", Bad, "⌛"},
 		{"armed", Busy, "◌"}, {"booting", Busy, "◔"}, {"seeded", Busy, "◑"}, {"installing", Busy, "◕"}, {"installed", Busy, "●"},
-		{"ready", Good, "✓"}, {"", Idle, "–"},
+		{"ready", Good, "✓"}, {"disarmed", Idle, "○"}, {"", Idle, "–"},
 	}
 }
 

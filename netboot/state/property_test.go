@@ -140,6 +140,99 @@ func TestArm(t *testing.T) {
 	}
 }
 
+// TestDisarm: what is armed is disarmed in one step, and what has its seed only when
+// that is forced; the disk holds afterwards what it held before.
+func TestDisarm(t *testing.T) {
+	for _, tt := range []struct {
+		path  []Phase
+		force bool
+		want  error
+	}{
+		{nil, false, nil},
+		{[]Phase{Booting}, false, nil},
+		{[]Phase{Booting, Stalled}, false, nil},
+		{[]Phase{Booting, Seeded}, false, ErrActive},
+		{[]Phase{Booting, Seeded, Booting}, false, ErrActive},
+		{[]Phase{Booting, Seeded, Installing}, false, ErrActive},
+		{[]Phase{Booting, Seeded, Installing, Stalled}, false, ErrActive},
+		{[]Phase{Booting, Seeded, Installing, Stalled}, true, nil},
+		{[]Phase{Expired}, true, ErrIdle},
+		{[]Phase{Booting, Seeded, Failed}, true, ErrIdle},
+		{[]Phase{Booting, Seeded, Installing, Installed}, true, ErrIdle},
+	} {
+		t.Run(fmt.Sprintf("%v %v", tt.path, tt.force), func(t *testing.T) {
+			s := open(t)
+			if _, err := s.Disarm(t.Context(), "n", true, start, ""); !errors.Is(err, ErrIdle) {
+				t.Errorf("what was never armed: %v", err)
+			}
+			if _, err := s.Arm(t.Context(), order("n")); err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range tt.path {
+				if _, err := s.Advance(t.Context(), "n", 1, Phases(), Edge{Phase: p, Time: start}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var group sync.WaitGroup
+			errs := make([]error, 4)
+			for i := range errs {
+				group.Go(func() { _, errs[i] = s.Disarm(t.Context(), "n", tt.force, start, "why") })
+			}
+			group.Wait()
+			done := 0
+			for _, err := range errs {
+				switch {
+				case err == nil:
+					done++
+				case tt.want == nil && !errors.Is(err, ErrIdle), tt.want != nil && !errors.Is(err, tt.want):
+					t.Errorf("%v, want %v", err, tt.want)
+				}
+			}
+			if want := map[bool]int{true: 1}[tt.want == nil]; done != want {
+				t.Errorf("disarmed %d times, want %d", done, want)
+			}
+			r, err := s.Get(t.Context(), "n")
+			if err != nil || (r.Phase == Disarmed) != (tt.want == nil) || tt.want == nil && r.Live(start) {
+				t.Errorf("%+v, %v", r, err)
+			}
+		})
+	}
+}
+
+// TestHolds: an installed system is kept in mind while nobody begins to erase it.
+func TestHolds(t *testing.T) {
+	s := open(t)
+	step := func(generation uint64, writing bool, path ...Phase) {
+		t.Helper()
+		o := order("n")
+		o.Reinstall = true
+		if _, err := s.Arm(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range path {
+			if _, err := s.Advance(t.Context(), "n", generation, Phases(), Edge{Phase: p, Time: start}, func(r *Record) { r.Writing = writing }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	step(1, true, Booting, Seeded, Installing, Installed, Ready)
+	step(2, false, Expired)
+	if _, err := s.Arm(t.Context(), order("n")); !errors.Is(err, ErrInstalled) {
+		t.Errorf("nobody came to erase it, and it is armed: %v", err)
+	}
+	step(3, false)
+	if _, err := s.Disarm(t.Context(), "n", false, start, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Arm(t.Context(), order("n")); !errors.Is(err, ErrInstalled) {
+		t.Errorf("it was disarmed, and it is armed: %v", err)
+	}
+	step(4, true, Booting, Seeded, Installing, Failed)
+	if _, err := s.Arm(t.Context(), order("n")); err != nil {
+		t.Errorf("what was there is erased: %v", err)
+	}
+}
+
 // TestManyRecords reads more than a page, and what changes from then on.
 func TestManyRecords(t *testing.T) {
 	s := open(t)

@@ -30,15 +30,16 @@ const (
 	Failed     Phase = "failed"     // the installer, or the proof, said so
 	Stalled    Phase = "stalled"    // nothing was heard for too long
 	Expired    Phase = "expired"    // nobody installed it in time
+	Disarmed   Phase = "disarmed"   // somebody thought better of it
 )
 
 // Phases returns the phases in their order.
 func Phases() []Phase {
-	return []Phase{Armed, Booting, Seeded, Installing, Installed, Ready, Failed, Stalled, Expired}
+	return []Phase{Armed, Booting, Seeded, Installing, Installed, Ready, Failed, Stalled, Expired, Disarmed}
 }
 
 // edges are the steps that there are, from a phase to the others. Arming is none of
-// them: it begins a generation.
+// them: it begins a generation; and Disarm ends one.
 func edges(from Phase) []Phase {
 	switch from {
 	case Armed:
@@ -157,6 +158,7 @@ type Record struct {
 	Phase      Phase     `json:"phase"`
 	Via        Via       `json:"via"`
 	Reinstall  bool      `json:"reinstall,omitempty"` // an installed system may be erased
+	Before     bool      `json:"before,omitempty"`    // the disk held an installed system when this began
 	Salt       string    `json:"salt"`                // of this generation's tokens and stamp
 	Armed      time.Time `json:"armed"`
 	Expires    time.Time `json:"expires"` // an installation must have begun until then
@@ -206,6 +208,18 @@ func (r *Record) Live(now time.Time) bool {
 	return false
 }
 
+// Holds reports whether the machine's disk holds an installed system, of this
+// generation or of one before that this one has not begun to erase.
+func (r *Record) Holds() bool {
+	return r.Phase.Done() || r.Receipt != nil || r.Before && !r.Writing
+}
+
+// Begun reports whether the machine has what it needs to be installed, so that
+// nobody can keep it from that but at the machine.
+func (r *Record) Begun() bool {
+	return r.Phase.Active() && (r.Writing || !r.At(Seeded).IsZero() || !r.At(Installing).IsZero())
+}
+
 // At returns when the generation last came into a phase, and zero if it never did.
 func (r *Record) At(p Phase) time.Time {
 	for _, e := range slices.Backward(r.History) {
@@ -225,6 +239,8 @@ var (
 	ErrConflict = errors.New("the machine's state is another one by now")
 	// ErrActive: an installation is under way.
 	ErrActive = errors.New("an installation is under way")
+	// ErrIdle: there is nothing to disarm.
+	ErrIdle = errors.New("the machine is not armed")
 	// ErrInstalled: the machine is installed, and erasing that was not asked for.
 	ErrInstalled = errors.New("the machine is installed already")
 )

@@ -126,10 +126,10 @@ func (s *Store) Arm(ctx context.Context, o Order) (*Record, error) {
 			case o.Reinstall:
 			case old.Phase.Active() && old.Live(o.Now):
 				return nil, fmt.Errorf("%s: %w", o.Machine, ErrActive)
-			case old.Phase.Done() || old.Receipt != nil:
+			case old.Holds():
 				return nil, fmt.Errorf("%s: %w", o.Machine, ErrInstalled)
 			}
-			next.Generation = old.Generation + 1
+			next.Generation, next.Before = old.Generation+1, old.Holds()
 			for _, h := range []Hash{old.SeedHash, old.MediumHash, old.ReportHash} {
 				forget = append(forget, clientv3.OpDelete(tokenPrefix+h.String()))
 			}
@@ -161,15 +161,32 @@ func (s *Store) Advance(ctx context.Context, machine string, generation uint64, 
 		if old == nil || old.Generation != generation || !slices.Contains(from, old.Phase) || !slices.Contains(edges(old.Phase), step.Phase) {
 			return old, fmt.Errorf("%s cannot become %s: %w", machine, step.Phase, ErrConflict)
 		}
-		next := old.copy()
-		next.Phase, next.Since, next.Why = step.Phase, step.Time, step.Why
-		next.History = append(next.History, step)
-		if len(next.History) > maxHistory {
-			next.History = append(next.History[:1], next.History[len(next.History)-maxHistory+1:]...)
-		}
+		next := old.after(step)
 		for _, change := range changes {
 			change(next)
 		}
+		if done, err := s.replace(ctx, old, next); err != nil || done {
+			return next, err
+		}
+	}
+}
+
+// Disarm ends the machine's generation before it is installed: from then on its seed
+// and its medium are closed. It fails with ErrIdle where there is nothing to end, and
+// with ErrActive where the installation has begun, unless it is forced: a machine that
+// has its seed goes on by itself.
+func (s *Store) Disarm(ctx context.Context, machine string, force bool, now time.Time, why string) (*Record, error) {
+	for {
+		old, err := s.read(ctx, machine)
+		switch {
+		case err != nil:
+			return nil, err
+		case old == nil || old.Phase != Armed && !old.Phase.Active():
+			return nil, fmt.Errorf("%s: %w", machine, ErrIdle)
+		case old.Begun() && !force:
+			return nil, fmt.Errorf("%s: %w", machine, ErrActive)
+		}
+		next := old.after(Edge{Phase: Disarmed, Time: now, Why: why})
 		if done, err := s.replace(ctx, old, next); err != nil || done {
 			return next, err
 		}
@@ -258,6 +275,17 @@ func (s *Store) replace(ctx context.Context, old, next *Record, further ...clien
 	}
 	next.Revision = answer.Header.Revision
 	return answer.Succeeded, nil
+}
+
+// after returns a copy of the record that has taken a step.
+func (r *Record) after(step Edge) *Record {
+	next := r.copy()
+	next.Phase, next.Since, next.Why = step.Phase, step.Time, step.Why
+	next.History = append(next.History, step)
+	if len(next.History) > maxHistory {
+		next.History = append(next.History[:1], next.History[len(next.History)-maxHistory+1:]...)
+	}
+	return next
 }
 
 func (r *Record) copy() *Record {
