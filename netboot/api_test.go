@@ -51,7 +51,7 @@ func TestAPI(t *testing.T) {
 		{"a wrong token", "admin-tokem", "GET", "/api/v1/machines", "", 401, "administrators' token"},
 		{"arm without a token", "", "POST", node + "/arm", "", 401, ""},
 		{"the list", "admin-token", "GET", "/api/v1/machines", "", 200, `"machine":"node00001"`},
-		{"one", "admin-token", "GET", node, "", 200, `"erases":"the disk"`},
+		{"one", "admin-token", "GET", node, "", 200, `"erases":"the only disk"`},
 		{"an unknown one", "admin-token", "GET", "/api/v1/machines/x", "", 404, `there is no machine \"x\"`},
 		{"arm", "admin-token", "POST", node + "/arm", "", 200, `"generation":1`},
 		{"arm for a medium", "admin-token", "POST", node + "/arm", `{"via":"medium","expires":"1h"}`, 200, `/node00000.iso"`},

@@ -116,11 +116,16 @@ func ErasedText(s config.Storage) string {
 	switch {
 	case last == 0:
 		return disks[0]
+	case disks[0] == onlyDisk && !slices.ContainsFunc(disks, func(d string) bool { return d != onlyDisk }):
+		return fmt.Sprintf("the only %d disks", len(disks))
 	case slices.IndexFunc(disks, func(d string) bool { return d != disks[0] }) < 0:
 		return fmt.Sprintf("%d disks: %s", len(disks), disks[0])
 	}
 	return strings.Join(disks[:last], ", ") + " and " + disks[last]
 }
+
+// onlyDisk is the disk where no rule says which one.
+const onlyDisk = "the only disk"
 
 // DiskText names the disk that a rule means, in words.
 func DiskText(d config.Disk) string {
@@ -134,7 +139,7 @@ func DiskText(d config.Disk) string {
 	case d.Size != "":
 		return "the " + d.Size + " disk"
 	}
-	return "the disk"
+	return onlyDisk
 }
 
 // mediumInfo is the form of .disk/info, such as

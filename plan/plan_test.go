@@ -199,7 +199,7 @@ func TestMenu(t *testing.T) {
 	}{
 		{"an exact disk counts down", "storage: {disk: {serial: S1}}\n", "ERASE disk SERIAL S1 and install gpu", 30, true},
 		{"a rule asks first", "storage: {disk: {size: largest}}\n", "ERASE the largest disk and install gpu (asks first)", 30, false},
-		{"no rule asks first", "", "ERASE the disk and install gpu (asks first)", 30, false},
+		{"no rule asks first", "", "ERASE the only disk and install gpu (asks first)", 30, false},
 		{"none does not wait", "storage: {disk: {path: /dev/sda}}\nboot: {confirm: none}\n", "ERASE disk /dev/sda and install gpu", 0, true},
 		{"typed asks", "storage: {disk: {wwn: \"0x500a07512345678a\"}}\nboot: {confirm: typed, timeout: 5}\n", "ERASE disk WWN 0x500a07512345678a and install gpu (asks first)", 5, false},
 	}
@@ -347,9 +347,9 @@ func stat(t *testing.T, name string) fs.FileInfo {
 
 func TestErasedText(t *testing.T) {
 	tests := []struct{ storage, want string }{
-		{"{}", "the disk"},
+		{"{}", "the only disk"},
 		{"{disk: {serial: S1}}", "disk SERIAL S1"},
-		{"{layout: raid1}", "2 disks: the disk"},
+		{"{layout: raid1}", "the only 2 disks"},
 		{"{layout: raid1, disks: [{size: smallest}, {size: smallest}]}", "2 disks: the smallest disk"},
 		{"{layout: raid1, disks: [{serial: S1}, {wwn: eui.1}]}", "disk SERIAL S1 and disk WWN eui.1"},
 		{"{disk: {path: /dev/vda}, data: [{disk: {serial: K}, mount: /srv}, {disk: {serial: E}, mount: /data, preserve: false}]}", "disk /dev/vda and disk SERIAL E"},

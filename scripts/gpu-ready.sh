@@ -249,9 +249,10 @@ check_memory() {
 }
 
 check_reboot() {
-    local installed
+    local installed packages
     if [ -e "$root/run/reboot-required" ]; then
-        fails "a reboot is pending, for $(sort -u "$root/run/reboot-required.pkgs" 2>/dev/null | paste -s -d ' ' -)" "reboot"
+        packages=$(sort -u "$root/run/reboot-required.pkgs" 2>/dev/null | paste -s -d ' ' -)
+        fails "a reboot is pending${packages:+, for $packages}" "reboot"
         return
     fi
     installed=$(modinfo -F version nvidia 2>/dev/null)

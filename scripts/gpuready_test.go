@@ -304,6 +304,7 @@ func TestGPUReadyFails(t *testing.T) {
 			m.write("root/run/reboot-required", "")
 			m.write("root/run/reboot-required.pkgs", "linux-image-1\nlinux-base\nlinux-image-1\n")
 		}, "reboot", "a reboot is pending, for linux-base linux-image-1", "reboot"},
+		"reboot pending, for no package": {func(m *readyMachine) { m.write("root/run/reboot-required", "") }, "reboot", "a reboot is pending\n", "reboot"},
 		"driver updated": {func(m *readyMachine) { m.tool("modinfo", "echo 580.173.02") }, "reboot",
 			"the driver 580.173.02 is installed and 580.159.04 is loaded", "reboot"},
 		"Docker down": {func(m *readyMachine) { m.tool("docker", "echo 'Cannot connect to the \"Docker\" daemon' >&2; exit 1") }, "docker",
@@ -347,7 +348,7 @@ func TestGPUReadyFails(t *testing.T) {
 					failed = append(failed, check.Name)
 				}
 			}
-			if strings.Join(failed, " ") != c.failed || !strings.Contains(r.Line, c.line) || !strings.Contains(r.Action, c.action) {
+			if strings.Join(failed, " ") != c.failed || !strings.Contains(r.Line+"\n", c.line) || !strings.Contains(r.Action, c.action) {
 				t.Errorf("failed: %s\n%s\n%s\n%s", failed, r.Line, r.Action, r.results())
 			}
 		})

@@ -82,7 +82,7 @@ machines:
 		want        string
 	}{
 		{"status before", "", []string{"status"}, 0, `node01 +- +- +it is not armed`},
-		{"arm without an answer", "", []string{"arm", "node01"}, 1, `node01: ERASE the disk\nto arm 1 machine, type node01: gpustrap: not confirmed; nothing was armed`},
+		{"arm without an answer", "", []string{"arm", "node01"}, 1, `node01: ERASE the only disk\nto arm 1 machine, type node01: gpustrap: not confirmed; nothing was armed`},
 		{"arm", "node01\n", []string{"arm", "node01"}, 0, `node01: armed until \S+ \S+, generation 1`},
 		{"arm all for a medium", "", []string{"arm", "--yes", "--via", "medium", "--expires", "2h", "node*"}, 0, `node02: armed .* medium http://127.0.0.1:\d+/iso/[0-9a-f]{32}/node02.iso`},
 		{"a machine that is not there", "", []string{"arm", "--yes", "node09"}, 2, `the server has no machine "node09"`},
