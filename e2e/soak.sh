@@ -34,3 +34,6 @@ GPUSTRAP_SOAK=1 "$go" test -v -timeout 70m -run '^TestLongStorm$' ./netboot
 
 printf '\n== an installation offline, from a medium and from an altered one\n'
 GPUSTRAP_SOAK=1 "$go" test -v -timeout 60m -run '^TestInstallOffline$' ./e2e
+
+printf '\n== arm64 machines that boot from the network\n'
+GPUSTRAP_SOAK=1 "$go" test -v -timeout 30m -run '^TestARM64$' ./e2e/netboot

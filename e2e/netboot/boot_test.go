@@ -2,6 +2,7 @@ package netboot
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -70,10 +71,15 @@ func efiDisk(t *testing.T, path, medium string) {
 		".disk/info":         []byte("local disk\n"), // by which that GRUB finds its own device
 		"boot/grub/grub.cfg": []byte("echo " + localDisk + "\nsleep 1000\n"),
 	}
-	for _, name := range []string{"EFI/boot/bootx64.efi", "EFI/boot/grubx64.efi"} {
-		if files[name], err = fs.ReadFile(image.FS(), name); err != nil {
+	for _, name := range []string{"EFI/boot/bootx64.efi", "EFI/boot/grubx64.efi", "EFI/boot/bootaa64.efi", "EFI/boot/grubaa64.efi"} {
+		data, err := fs.ReadFile(image.FS(), name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the other architecture's
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
+		files[name] = data
 	}
 	lab.Run(t, "mmd", "-i", path, "::/.disk", "::/boot", "::/boot/grub", "::/EFI", "::/EFI/boot")
 	for name, data := range files {
@@ -129,6 +135,7 @@ var httpBoot = []string{"-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string
 // boot is a machine of a test and what is expected of it.
 type boot struct {
 	firmware vm.Firmware
+	arch     string // amd64 where empty
 	extra    []string
 	armed    bool
 	seen     []string // on the serial port, of the way that it boots
@@ -143,7 +150,7 @@ func bootAll(t *testing.T, n network, s *server, medium string, boots []boot) {
 	var disks []string
 	for i, b := range boots {
 		c := n.machine(t, i, b.firmware, medium)
-		c.Extra = b.extra
+		c.Arch, c.Extra = b.arch, b.extra
 		if b.armed {
 			s.command(t, "arm", "--yes", fmt.Sprintf("node%d", i))
 		}
@@ -187,10 +194,10 @@ func TestFourAtOnce(t *testing.T) {
 	n.siteDHCP(t)
 	s := n.serve(t, configOf("", "", "", ""), medium)
 	bootAll(t, n, s, medium, []boot{
-		{vm.BIOS, nil, true, []string{"boot.ipxe"}},
-		{vm.UEFI, nil, true, []string{"NBP filename is ipxe-amd64.efi", "boot.ipxe"}},
-		{vm.UEFI, httpBoot, true, []string{"URI: " + base + "/boot/shimx64.efi"}},
-		{vm.BIOS, nil, false, []string{"it is not armed"}},
+		{firmware: vm.BIOS, armed: true, seen: []string{"boot.ipxe"}},
+		{firmware: vm.UEFI, armed: true, seen: []string{"NBP filename is ipxe-amd64.efi", "boot.ipxe"}},
+		{firmware: vm.UEFI, extra: httpBoot, armed: true, seen: []string{"URI: " + base + "/boot/shimx64.efi"}},
+		{firmware: vm.BIOS, armed: false, seen: []string{"it is not armed"}},
 	})
 }
 
@@ -207,8 +214,27 @@ func TestSecureBoot(t *testing.T) {
 	s := n.serve(t, configOf(fmt.Sprintf(settings, 20), fmt.Sprintf(settings, 21)), medium, "--dhcp", "reservation")
 	const enforced = "GPUSTRAP-NETINSTALL Secure Boot 1"
 	bootAll(t, n, s, medium, []boot{
-		{vm.SecureBoot, nil, true, []string{"NBP filename is shimx64.efi", "Station IP address is 10.77.0.20", enforced}},
-		{vm.SecureBoot, httpBoot, true, []string{"URI: " + base + "/boot/shimx64.efi", "Station IP address is 10.77.0.21", enforced}},
+		{firmware: vm.SecureBoot, armed: true, seen: []string{"NBP filename is shimx64.efi", "Station IP address is 10.77.0.20", enforced}},
+		{firmware: vm.SecureBoot, extra: httpBoot, armed: true, seen: []string{"URI: " + base + "/boot/shimx64.efi", "Station IP address is 10.77.0.21", enforced}},
+	})
+}
+
+// TestARM64 boots arm64 machines through the shim and the network GRUB of the arm64
+// medium, as there is no iPXE for them here: one by TFTP and one by HTTP.
+func TestARM64(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots virtual machines")
+	}
+	if os.Getenv("GPUSTRAP_SOAK") == "" {
+		t.Skip("minutes of software emulation: make soak")
+	}
+	medium := lab.SampleMedium(t, "arm64", "light")
+	n := newNetwork(t, 2)
+	const settings = ", arch: arm64, network: {addresses: [10.77.0.%d/24], gateway: 10.77.0.1}"
+	s := n.serve(t, configOf(fmt.Sprintf(settings, 20), fmt.Sprintf(settings, 21)), medium, "--dhcp", "reservation")
+	bootAll(t, n, s, medium, []boot{
+		{firmware: vm.UEFI, arch: "arm64", armed: true, seen: []string{"NBP filename is shimaa64.efi", "Station IP address is 10.77.0.20"}},
+		{firmware: vm.UEFI, arch: "arm64", extra: httpBoot, armed: true, seen: []string{"URI: " + base + "/boot/shimaa64.efi", "Station IP address is 10.77.0.21"}},
 	})
 }
 
