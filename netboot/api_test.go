@@ -59,7 +59,7 @@ func TestAPI(t *testing.T) {
 		{"arm in an unknown way", "admin-token", "POST", node + "/arm", `{"via":"post"}`, 400, "network or medium"},
 		{"arm with an unknown key", "admin-token", "POST", node + "/arm", `{"force":true}`, 400, "unknown field"},
 		{"arm for no time", "admin-token", "POST", node + "/arm", `{"expires":"-1h"}`, 400, "must be a time"},
-		{"arm what does not render", "admin-token", "POST", "/api/v1/machines/offline/arm", "", 422, "cannot render offline"},
+		{"arm what does not render", "admin-token", "POST", "/api/v1/machines/offline/arm", "", 422, "takes its packages from its medium alone"},
 		{"disarm", "admin-token", "POST", node + "/disarm", "", 200, `"generation":2`},
 		{"disarm what is not armed", "admin-token", "POST", node + "/disarm", "", 409, "not armed"},
 		{"disarm an unknown one", "admin-token", "POST", "/api/v1/machines/x/disarm", "", 409, "not armed"},

@@ -49,8 +49,9 @@ type PXE struct {
 	heard  *heard
 }
 
-// NewPXE returns a PXE of a server.
+// NewPXE returns a PXE of a server, which arms from then on only what the media are for.
 func NewPXE(s *Server, o PXEOptions) *PXE {
+	s.media = o.Media
 	return &PXE{s: s, o: o, images: newImageCache(), heard: newHeard()}
 }
 
@@ -134,20 +135,22 @@ func (p *PXE) Describe() []string {
 	for _, f := range p.o.Loaders.List() {
 		lines = append(lines, fmt.Sprintf("boot loader %s: %s", f.Name, f.From))
 	}
-	for _, m := range p.unmatched(project.Machines) {
+	for _, m := range p.unmatched(project) {
 		lines = append(lines, "not answered: "+m)
 	}
 	return lines
 }
 
 // unmatched says which machines cannot be booted over the network, and why.
-func (p *PXE) unmatched(machines []plan.Machine) []string {
+func (p *PXE) unmatched(project *plan.Project) []string {
 	const most = 5
 	var out []string
-	for i := range machines {
-		m := &machines[i]
+	for i := range project.Machines {
+		m := &project.Machines[i]
 		if len(m.Match.MACs) == 0 && m.Match.UUID == "" {
 			out = append(out, m.Name+" has no MAC address or UUID in its match")
+		} else if rep := project.Unserved(m); rep.HasErrors() {
+			out = append(out, rep.Diagnostics[0].Summary)
 		} else if _, err := mediumFor(p.o.Media, m); err != nil {
 			out = append(out, m.Name+": "+strings.ReplaceAll(err.Error(), "\n", "; "))
 		}

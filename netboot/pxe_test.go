@@ -140,11 +140,15 @@ func TestBootScripts(t *testing.T) {
 	}
 }
 
-// TestNoMedium: a machine for whose release there is no medium is told so, and stays
-// armed.
+// TestNoMedium: a machine whose release is changed after it was armed, to one of which
+// there is no medium, is told so, and stays armed.
 func TestNoMedium(t *testing.T) {
-	b := newBootBench(t, strings.Replace(fleet(1), `"24.04"`, `"22.04"`, 1), DHCPProxy)
+	b := newBootBench(t, fleet(1), DHCPProxy)
 	b.arm(0, ArmOrder{})
+	if err := os.WriteFile(b.file, []byte(strings.Replace(fleet(1), `"24.04"`, `"22.04"`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.Reload(t.Context())
 	if _, text := ask(t, http.MethodGet, b.url+"/boot.ipxe?mac="+hyphened(0)); !strings.Contains(text, "no medium of its release") {
 		t.Errorf("it gets\n%s", text)
 	}
@@ -415,6 +419,28 @@ func TestReservationOfLinks(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+// TestArmNeedsAMedium: what no medium is for is refused before anything is erased, and
+// named when the server starts.
+func TestArmNeedsAMedium(t *testing.T) {
+	b := newBootBench(t, fleetHead+`  - {name: noble, match: {mac: "52:54:00:00:00:01"}}
+  - {name: jammy, ubuntu: "22.04", match: {mac: "52:54:00:00:00:02"}}
+  - {name: alone, match: {mac: "52:54:00:00:00:03"}, offline: only}
+`, DHCPProxy)
+	for machine, want := range map[string]string{
+		"noble": "", "jammy": "jammy: it cannot be installed from here: no medium that is served fits: ", "alone": "alone takes its packages from its medium alone (offline: only)",
+	} {
+		for _, via := range []state.Via{state.Network, state.Medium} {
+			_, err := b.Arm(t.Context(), machine, ArmOrder{Via: via})
+			if (err == nil) != (want == "") || err != nil && (!strings.Contains(err.Error(), want) || statusOf(err) != http.StatusUnprocessableEntity) {
+				t.Errorf("%s via %s: %v", machine, via, err)
+			}
+		}
+		if said := strings.Join(b.Describe(), "\n"); want != "" && !strings.Contains(said, "not answered: "+machine) {
+			t.Errorf("%s is not named in\n%s", machine, said)
 		}
 	}
 }

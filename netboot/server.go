@@ -28,6 +28,7 @@ type Server struct {
 	board  *board
 	seeds  *seedCache
 	intake *intake
+	media  []*Medium // that machines are installed from, where a PXE serves them
 	wrong  *limiter
 	meters *meters
 }
@@ -233,6 +234,11 @@ func (s *Server) Arm(ctx context.Context, machine string, o ArmOrder) (*state.Re
 	if rep := s.validate(m); rep != nil {
 		return nil, rep
 	}
+	if len(s.media) > 0 {
+		if _, err := mediumFor(s.media, m); err != nil {
+			return nil, fmt.Errorf("%s: %w: %w", machine, errNoMedium, err)
+		}
+	}
 	r, err := s.o.Store.Arm(ctx, state.Order{
 		Machine: machine, Via: o.Via, Reinstall: o.Reinstall, Now: now, Expires: now.Add(o.Expires), Salt: hex.EncodeToString(salt), Key: s.o.Key,
 	})
@@ -258,6 +264,9 @@ func (s *Server) Disarm(ctx context.Context, machine string, force bool) (*state
 	s.edge(r)
 	return r, nil
 }
+
+// errNoMedium: there is nothing to install a machine from.
+var errNoMedium = errors.New("it cannot be installed from here")
 
 // errUnmatched: a machine without a match cannot be installed over the network.
 var errUnmatched = errors.New("give it a mac, uuid or serial under match")

@@ -1,9 +1,11 @@
 package plan
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/gpustrap/gpustrap/autoinstall"
+	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/report"
 )
 
@@ -15,10 +17,29 @@ type Served struct {
 	Reinstall bool   // what is installed may be erased
 }
 
+// Unserved reports why a server cannot install a machine: its packages come from its
+// medium alone, and what a server gives out is the stock medium. Without this it would
+// be erased first, and stop then.
+func (p *Project) Unserved(m *Machine) report.Report {
+	var rep report.Report
+	if m.Offline != config.OfflineOnly {
+		return rep
+	}
+	if want, found := p.renderer.Requirements(m.input()); found.HasErrors() || len(want.Packages) == 0 {
+		return rep
+	}
+	rep.Add(report.Diagnostic{
+		Severity: report.Error, Path: "offline", Pos: m.Origin("offline"),
+		Summary: m.Name + " takes its packages from its medium alone (offline: only), and a server has no repository to give it",
+		Detail:  fmt.Sprintf(`write it a medium: "gpustrap remaster --iso ISO -o %s.iso %s"; or say "offline: fallback", which takes them from the network`, m.Name, m.Name),
+	})
+	return rep
+}
+
 // RenderServed returns the NoCloud seed of a machine that a server installs.
 func (p *Project) RenderServed(m *Machine, s Served) (autoinstall.Seed, report.Report) {
-	rep := p.lacksOffline(m, report.Error)
-	if rep.HasErrors() {
+	rep := p.Unserved(m)
+	if rep.Merge(p.lacksOffline(m, report.Error)); rep.HasErrors() {
 		return autoinstall.Seed{}, rep
 	}
 	in := m.input()

@@ -100,6 +100,9 @@ func export(ctx context.Context, w *world, cmd *cobra.Command, project *plan.Pro
 		return err
 	}
 	for _, m := range machines {
+		if _, err := rendered(w, cmd, m, project.Unserved(m)); err != nil {
+			return err
+		}
 		if len(m.Match.MACs) == 0 {
 			return withHint(fmt.Errorf("%s has no match.mac, by which files know a machine", m.Name), "add one, or name the machines to export")
 		}
