@@ -17,6 +17,9 @@ type Options struct {
 	Key state.Key
 	// AdminToken opens the API and the page.
 	AdminToken string
+	// PublicPages lets everybody read the page who reaches it; else it is for those who
+	// have signed in.
+	PublicPages bool
 	// Events is the folder of the installers' event logs, which is made.
 	Events string
 	// Base is where machines reach this server, such as http://10.0.0.1:80, without a

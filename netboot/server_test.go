@@ -139,7 +139,7 @@ func (b *bench) start(change ...func(*Options)) {
 	b.http = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
 	o := Options{
 		Source: source(b.file), Store: b.store, Key: state.Key("secret"), Events: filepath.Join(b.data, "events"), Base: b.http.URL, Now: b.clock.Now,
-		AdminToken: "admin-token", Log: slog.New(slog.NewTextHandler(&locked{b: b.log}, nil)), Audit: slog.New(slog.DiscardHandler),
+		AdminToken: "admin-token", PublicPages: true, Log: slog.New(slog.NewTextHandler(&locked{b: b.log}, nil)), Audit: slog.New(slog.DiscardHandler),
 	}
 	for _, c := range change {
 		c(&o)

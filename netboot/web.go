@@ -16,7 +16,7 @@ import (
 
 // pages returns the pages for people, which show this server's machines.
 func (s *Server) pages() http.Handler {
-	return page.New(page.Options{Source: &web{s: s}, SignIn: s.TryAdmin, Now: s.o.Now, Random: s.o.Random})
+	return page.New(page.Options{Source: &web{s: s}, Public: s.o.PublicPages, SignIn: s.TryAdmin, Now: s.o.Now, Random: s.o.Random})
 }
 
 // fresh is how long the cells of the grid are kept. It is shorter than a page waits
@@ -97,7 +97,8 @@ func (w *web) Detail(name string) (page.Detail, bool) {
 	}
 	if r := v.Record; r != nil {
 		out.Generation, out.Via = r.Generation, string(r.Via)
-		out.Active, out.Installed = r.Phase.Active(), !r.At(state.Installed).IsZero() || r.Phase.Done()
+		out.Active, out.Installed = r.Phase.Active(), !r.At(state.Installed).IsZero() || r.Holds()
+		out.Armed, out.Begun = r.Phase == state.Armed || r.Phase.Active(), r.Begun()
 		if r.Phase == state.Armed {
 			out.Expires = r.Expires
 		}
@@ -178,14 +179,36 @@ func (w *web) Refused() (string, time.Time) {
 // Watch returns a channel of machines that changed.
 func (w *web) Watch() (<-chan string, func()) { return w.s.Changes() }
 
-// Arm lets a machine be installed over the network.
-func (w *web) Arm(ctx context.Context, machine string, reinstall bool, address string) error {
-	order := ArmOrder{Via: state.Network, Reinstall: reinstall}
-	_, err := w.s.Arm(ctx, machine, order)
-	w.s.audit(address, "arm", machine, err, "via", order.Via, "reinstall", reinstall, "by", "page")
-	if err != nil && statusOf(err) != http.StatusInternalServerError {
+// Arm lets a machine be installed.
+func (w *web) Arm(ctx context.Context, machine string, o page.Order, address string) (string, error) {
+	order := ArmOrder{Via: state.Network, Reinstall: o.Reinstall}
+	if o.Medium {
+		order.Via = state.Medium
+	}
+	r, err := w.s.Arm(ctx, machine, order)
+	w.s.audit(address, "arm", machine, err, "via", order.Via, "reinstall", order.Reinstall, "by", "page")
+	if err != nil || !o.Medium {
+		return "", w.refusal(machine, err)
+	}
+	return w.s.MediumURL(r), nil
+}
+
+// Disarm takes that back.
+func (w *web) Disarm(ctx context.Context, machine string, force bool, address string) error {
+	_, err := w.s.Disarm(ctx, machine, force)
+	w.s.audit(address, "disarm", machine, err, "force", force, "by", "page")
+	return w.refusal(machine, err)
+}
+
+// refusal tells what a person may read of an error from what is for the log.
+func (w *web) refusal(machine string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case statusOf(err) != http.StatusInternalServerError:
 		return fmt.Errorf("%w: %w", page.ErrRefused, err)
 	}
+	w.s.o.Log.Error("cannot do what was asked for on the page", "machine", machine, "why", err)
 	return err
 }
 

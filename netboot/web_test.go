@@ -108,6 +108,32 @@ func TestPageArms(t *testing.T) {
 	if w := ask("/machine/node00001/arm", cookie, form); w.Code != http.StatusSeeOther {
 		t.Errorf("arming it again: %d %s", w.Code, w.Body)
 	}
+	if w := ask("/machine/node00001/disarm", cookie, form); w.Code != http.StatusSeeOther {
+		t.Errorf("disarming it: %d %s", w.Code, w.Body)
+	}
+	b.want(1, state.Disarmed)
+	if w := ask("/machine/node00001/disarm", cookie, form); w.Code != http.StatusConflict {
+		t.Errorf("disarming it twice: %d %s", w.Code, w.Body)
+	}
+	form.Set("via", "medium")
+	w = ask("/machine/node00000/arm", cookie, form)
+	r, err := b.store.Get(t.Context(), "node00000")
+	if err != nil || !strings.Contains(w.Body.String(), b.MediumURL(r)) {
+		t.Errorf("arming it for its medium: %v %d %s", err, w.Code, w.Body)
+	}
+	if w := ask("/machine/node00000", cookie, nil); strings.Contains(w.Body.String(), "/iso/") {
+		t.Errorf("the address is shown again\n%s", w.Body)
+	}
+}
+
+// TestPagesArePrivate: unless they are made public.
+func TestPagesArePrivate(t *testing.T) {
+	b := newBench(t, fleet(1), func(o *Options) { o.PublicPages = false })
+	for _, path := range []string{"/", "/machine/node00000"} {
+		if status, body := b.look(path); status != http.StatusSeeOther || strings.Contains(body, "node00000<") {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
 }
 
 // TestPageOfTenThousand: the grid of 10,000 machines comes within 200 ms, also when

@@ -152,7 +152,7 @@ func runServe(ctx context.Context, w *world, cmd *cobra.Command, f serveFlags) e
 	}()
 	log := slog.New(slog.NewTextHandler(w.stderr, nil))
 	server, err := netboot.New(ctx, netboot.Options{
-		Source: projectSource(cmd), Store: store, Key: secrets.key, AdminToken: secrets.admin,
+		Source: projectSource(cmd), Store: store, Key: secrets.key, AdminToken: secrets.admin, PublicPages: isLoopback(listeners.admin.Addr()),
 		Events: filepath.Join(f.data, eventsName), Base: "http://" + listeners.machines.Addr().String(),
 		Now: w.now, Log: log, Audit: slog.New(slog.NewJSONHandler(audit, nil)),
 	})
@@ -216,6 +216,13 @@ func listenError(err error) error {
 		return withHint(err, "another program has the port (ss -lntup says which): end it, or take another by --listen or --admin")
 	}
 	return err
+}
+
+// isLoopback reports whether only this computer reaches an address: who is on it may
+// read the page.
+func isLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
 }
 
 // interfaceAddress returns the first IPv4 address of an interface.

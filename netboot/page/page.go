@@ -23,6 +23,9 @@ var files embed.FS
 // Options is what the pages are made of.
 type Options struct {
 	Source Source
+	// Public lets everybody read who reaches the pages; else they are for those who
+	// are signed in.
+	Public bool
 	// SignIn reports whether a token opens the buttons, for somebody at an address. It
 	// fails where too many wrong ones were tried.
 	SignIn func(token, address string) (bool, error)
@@ -63,13 +66,14 @@ func New(o Options) *Pages {
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	}).ParseFS(files, "templates/*.html"))
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", p.fleet)
-	mux.HandleFunc("GET /machine/{name}", p.machine)
+	mux.HandleFunc("GET /{$}", p.readers(p.fleet))
+	mux.HandleFunc("GET /machine/{name}", p.readers(p.machine))
 	mux.HandleFunc("POST /machine/{name}/arm", p.arm)
+	mux.HandleFunc("POST /machine/{name}/disarm", p.disarm)
 	mux.HandleFunc("GET /login", p.loginForm)
 	mux.HandleFunc("POST /login", p.login)
 	mux.HandleFunc("POST /logout", p.logout)
-	mux.HandleFunc("GET /stream", p.stream)
+	mux.HandleFunc("GET /stream", p.readers(p.stream))
 	mux.HandleFunc("GET /static/{name}", p.static)
 	// A browser says where a request comes from; another site's is refused before
 	// anybody looks at its cookie.

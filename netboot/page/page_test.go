@@ -32,7 +32,9 @@ type fakeSource struct {
 	refused  string
 	watchers map[chan string]bool
 	armed    []string
+	disarmed []string
 	armError error
+	private  bool
 }
 
 func newFake(machines ...Machine) *fakeSource {
@@ -75,19 +77,30 @@ func (f *fakeSource) Watch() (<-chan string, func()) {
 	}
 }
 
-func (f *fakeSource) Arm(_ context.Context, machine string, reinstall bool, _ string) error {
+func (f *fakeSource) Arm(_ context.Context, machine string, o Order, _ string) (string, error) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	if f.armError != nil {
-		return f.armError
+		return "", f.armError
 	}
-	f.armed = append(f.armed, fmt.Sprintf("%s reinstall=%t", machine, reinstall))
+	f.armed = append(f.armed, fmt.Sprintf("%s reinstall=%t", machine, o.Reinstall))
+	if o.Medium {
+		return "http://10.0.0.2/iso/secret/" + machine + ".iso", nil
+	}
 	f.machines = slices.Clone(f.machines)
 	for i, m := range f.machines {
 		if m.Name == machine {
 			f.machines[i] = Machine{Name: machine, Phase: "armed", Waits: "start it from the network"}
 		}
 	}
+	f.details[machine] = Detail{Machine: Machine{Name: machine, Phase: "armed", Waits: "start it from the network"}, Armed: true}
+	return "", nil
+}
+
+func (f *fakeSource) Disarm(_ context.Context, machine string, force bool, _ string) error {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	f.disarmed = append(f.disarmed, fmt.Sprintf("%s force=%t", machine, force))
 	delete(f.details, machine)
 	return nil
 }
@@ -113,7 +126,7 @@ var testNow = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 func serve(t testing.TB, f *fakeSource) *httptest.Server {
 	t.Helper()
 	wrong := 0
-	pages := New(Options{Source: f, Now: time.Now, SignIn: func(token, _ string) (bool, error) {
+	pages := New(Options{Source: f, Public: !f.private, Now: time.Now, SignIn: func(token, _ string) (bool, error) {
 		if wrong++; token == adminToken {
 			wrong = 0
 		}
@@ -238,7 +251,7 @@ func TestFilter(t *testing.T) {
 }
 
 func TestArm(t *testing.T) {
-	f := newFake(Machine{Name: "a"}, Machine{Name: "b", Phase: "ready"})
+	f := newFake(Machine{Name: "a"}, Machine{Name: "b", Phase: "ready"}, Machine{Name: "c"})
 	f.details["b"] = Detail{Machine: f.machines[1], Installed: true}
 	s := serve(t, f)
 	try := func(name, path string, form url.Values, want int) {
@@ -261,15 +274,68 @@ func TestArm(t *testing.T) {
 	try("arm", "/machine/a/arm", url.Values{"csrf": {csrf}}, 303)
 	try("installed, not confirmed", "/machine/b/arm", url.Values{"csrf": {csrf}, "reinstall": {"yes"}}, 400)
 	try("installed, confirmed", "/machine/b/arm", url.Values{"csrf": {csrf}, "reinstall": {"yes"}, "confirm": {"b"}}, 303)
+	if status, body, _ := ask(t, s, "POST", "/machine/c/arm", url.Values{"csrf": {csrf}, "via": {"medium"}}); status != 200 || !strings.Contains(body, "http://10.0.0.2/iso/secret/c.iso") {
+		t.Errorf("arming for a medium: %d\n%s", status, body)
+	}
 	f.armError = fmt.Errorf("%w: it has expired", ErrRefused)
 	try("refused", "/machine/a/arm", url.Values{"csrf": {csrf}}, 409)
-	if got := strings.Join(f.armed, ", "); got != "a reinstall=false, b reinstall=true" {
+	if got := strings.Join(f.armed, ", "); got != "a reinstall=false, b reinstall=true, c reinstall=false" {
 		t.Errorf("armed %s", got)
 	}
 	if status, _, _ := ask(t, s, "POST", "/logout", url.Values{"csrf": {csrf}}); status != 303 {
 		t.Errorf("signing out: %d", status)
 	}
 	try("signed out", "/machine/a/arm", url.Values{"csrf": {csrf}}, 403)
+}
+
+func TestDisarm(t *testing.T) {
+	f := newFake(Machine{Name: "a", Phase: "armed"}, Machine{Name: "b", Phase: "installing"}, Machine{Name: "c"})
+	f.details["a"] = Detail{Machine: f.machines[0], Armed: true}
+	f.details["b"] = Detail{Machine: f.machines[1], Armed: true, Active: true, Begun: true}
+	s := serve(t, f)
+	try := func(path string, form url.Values, want int) {
+		t.Helper()
+		if status, body, _ := ask(t, s, "POST", path, form); status != want {
+			t.Errorf("%s %v: %d, want %d\n%s", path, form, status, want, body)
+		}
+	}
+	try("/machine/a/disarm", nil, 403)
+	csrf := signIn(t, s)
+	for name, want := range map[string]bool{"a": true, "b": true, "c": false} {
+		if _, body, _ := ask(t, s, "GET", "/machine/"+name, nil); strings.Contains(body, "/disarm\"") != want {
+			t.Errorf("%s: the button is there: %t", name, !want)
+		}
+	}
+	try("/machine/a/disarm", nil, 403)
+	try("/machine/a/disarm", url.Values{"csrf": {csrf}}, 303)
+	try("/machine/b/disarm", url.Values{"csrf": {csrf}}, 400)
+	try("/machine/b/disarm", url.Values{"csrf": {csrf}, "confirm": {"b"}}, 303)
+	if got := strings.Join(f.disarmed, ", "); got != "a force=false, b force=true" {
+		t.Errorf("disarmed %s", got)
+	}
+}
+
+// Where others than this computer reach the pages, only who is signed in reads them.
+func TestPrivate(t *testing.T) {
+	f := newFake(Machine{Name: "a", Waits: "a secret of ours"})
+	f.private = true
+	s := serve(t, f)
+	for path, want := range map[string]int{"/": 303, "/machine/a": 303, "/machine/z": 303, "/?q=a&page=2": 303, "/stream": 403, "/login": 200, "/static/page.css": 200} {
+		status, body, h := ask(t, s, "GET", path, nil)
+		if status != want || strings.Contains(body, "secret") || want == 303 && h.Get("Location") != "/login?back="+url.QueryEscape(path) {
+			t.Errorf("%s: %d to %q, want %d\n%s", path, status, h.Get("Location"), want, body)
+		}
+	}
+	csrf := signIn(t, s)
+	if status, body, _ := ask(t, s, "GET", "/", nil); status != 200 || !strings.Contains(body, "a secret of ours") {
+		t.Errorf("signed in: %d\n%s", status, body)
+	}
+	if status, _, _ := ask(t, s, "POST", "/logout", url.Values{"csrf": {csrf}}); status != 303 {
+		t.Error(status)
+	}
+	if status, _, _ := ask(t, s, "GET", "/", nil); status != 303 {
+		t.Errorf("signed out: %d", status)
+	}
 }
 
 // Another site's form does nothing, even with a browser that is signed in, and the

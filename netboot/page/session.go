@@ -155,27 +155,69 @@ func (p *Pages) logout(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
-func (p *Pages) arm(w http.ResponseWriter, r *http.Request) {
+// readers lets those read who may, and has the others sign in.
+func (p *Pages) readers(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case p.options.Public || p.sessions.of(r) != nil:
+			next(w, r)
+		case r.URL.Path == "/stream": // a script waits for it, which knows no form
+			http.Error(w, "sign in first", http.StatusForbidden)
+		default:
+			http.Redirect(w, r, "/login?back="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+		}
+	}
+}
+
+// ordered returns the machine that a form is about. Where it is not to be obeyed, it
+// has answered. The machine's name must be typed where sure says so.
+func (p *Pages) ordered(w http.ResponseWriter, r *http.Request, sure func(Detail) bool, doing string) (Detail, bool) {
 	if !p.allowed(w, r) {
-		return
+		return Detail{}, false
 	}
 	name := r.PathValue("name")
 	d, ok := p.options.Source.Detail(name)
 	if !ok {
 		p.message(w, r, http.StatusNotFound, "There is no such machine in gpustrap.yaml.")
+		return d, false
+	}
+	if sure(d) && r.PostFormValue("confirm") != name {
+		p.message(w, r, http.StatusBadRequest, "To "+doing+" "+name+", type its name into the form.")
+		return d, false
+	}
+	return d, true
+}
+
+func (p *Pages) arm(w http.ResponseWriter, r *http.Request) {
+	d, ok := p.ordered(w, r, func(d Detail) bool { return d.Installed || d.Active }, "install again")
+	if !ok {
 		return
 	}
-	reinstall := r.PostFormValue("reinstall") == "yes"
-	if (d.Installed || d.Active) && r.PostFormValue("confirm") != name {
-		p.message(w, r, http.StatusBadRequest, "To install "+name+" again, type its name into the form.")
+	order := Order{Medium: r.PostFormValue("via") == "medium", Reinstall: r.PostFormValue("reinstall") == "yes"}
+	medium, err := p.options.Source.Arm(context.WithoutCancel(r.Context()), d.Name, order, addressOf(r))
+	if err == nil && medium != "" {
+		p.render(w, r, http.StatusOK, "armed.html", frame{Title: d.Name, Page: struct{ Name, Medium string }{d.Name, medium}})
 		return
 	}
-	err := p.options.Source.Arm(context.WithoutCancel(r.Context()), name, reinstall, addressOf(r))
+	p.obeyed(w, r, d.Name, err)
+}
+
+func (p *Pages) disarm(w http.ResponseWriter, r *http.Request) {
+	d, ok := p.ordered(w, r, func(d Detail) bool { return d.Begun }, "disarm")
+	if !ok {
+		return
+	}
+	// Who has typed the name has read that it has begun.
+	p.obeyed(w, r, d.Name, p.options.Source.Disarm(context.WithoutCancel(r.Context()), d.Name, d.Begun, addressOf(r)))
+}
+
+// obeyed answers when something was done to a machine, or was not.
+func (p *Pages) obeyed(w http.ResponseWriter, r *http.Request, name string, err error) {
 	switch {
 	case errors.Is(err, ErrRefused):
 		p.message(w, r, http.StatusConflict, err.Error())
 	case err != nil:
-		p.message(w, r, http.StatusInternalServerError, "The machine cannot be armed now; the server's log says why.")
+		p.message(w, r, http.StatusInternalServerError, "That cannot be done now; the server's log says why.")
 	default:
 		http.Redirect(w, r, "/machine/"+url.PathEscape(name), http.StatusSeeOther)
 	}

@@ -23,12 +23,20 @@ type Source interface {
 	Refused() (report string, at time.Time)
 	// Watch returns a channel of machines that changed, and what ends it.
 	Watch() (changed <-chan string, stop func())
-	// Arm lets a machine be installed; reinstall: although it is, or is being. An error
-	// that wraps ErrRefused is shown.
-	Arm(ctx context.Context, machine string, reinstall bool, address string) error
+	// Arm lets a machine be installed, and returns the address of the medium that it
+	// is to boot, if it is one. An error that wraps ErrRefused is shown.
+	Arm(ctx context.Context, machine string, o Order, address string) (medium string, err error)
+	// Disarm takes that back; force: although the installation has begun.
+	Disarm(ctx context.Context, machine string, force bool, address string) error
 }
 
-// ErrRefused is wrapped by what a person may read of why Arm does not.
+// Order says how a machine is to be installed.
+type Order struct {
+	Medium    bool // from a medium of its own, not over the network
+	Reinstall bool // although it is installed, or is being
+}
+
+// ErrRefused is wrapped by what a person may read of why Arm or Disarm does not.
 var ErrRefused = errors.New("refused")
 
 // Machine is a cell of the grid.
@@ -114,6 +122,8 @@ type Detail struct {
 	Log        string // the end of the log that came with it
 	Installed  bool   // arming it means to install it again
 	Active     bool   // an installation is under way
+	Armed      bool   // there is something to disarm
+	Begun      bool   // and the machine installs by itself, whatever is done here
 }
 
 // Fact is a line of what is known of a machine.

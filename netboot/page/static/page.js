@@ -29,6 +29,7 @@
     busy = true; again = false;
     try {
       const answer = await fetch(location.href, { credentials: "same-origin" });
+      if (answer.redirected) { location.reload(); return; } // to sign in again
       if (answer.ok) {
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
         const old = document.getElementById("live");
