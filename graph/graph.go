@@ -1,12 +1,10 @@
 // Package graph draws boxes and arrows as SVG or DOT: what a GPU stack's parts
 // need, and which half of them lives on the host and which in containers.
 //
-// The layout is its own, in layers from left to right, so that it needs no program,
-// takes no time and gives the same bytes for the same graph. goccy/go-graphviz
-// v0.2.9, which would draw nicer curves, was tried: its init function starts a
-// WebAssembly runtime in every command, a second or more, and keeps machine code
-// in /tmp/go-graphviz, where another user can put theirs for root to run. Who wants
-// Graphviz's layout gives it the DOT.
+// The layout is its own, in layers from left to right, the two halves one above the
+// other, so that it needs no program and gives the same bytes for the same graph.
+// goccy/go-graphviz v0.2.9 was tried and measured; docs/offline.md says why not. Who
+// wants Graphviz's layout gives it the DOT.
 package graph
 
 import (
@@ -111,6 +109,9 @@ func HalfOf(name string) Half {
 	return Host
 }
 
+// halves are both, from top to bottom.
+func halves() []Half { return []Half{Container, Host} }
+
 // colours of the halves: fill and line.
 func (h Half) colours() (fill, line string) {
 	if h == Container {
@@ -151,9 +152,8 @@ func (g Graph) DOT() []byte {
 	g = g.sorted()
 	var b strings.Builder
 	fmt.Fprintf(&b, "digraph {\n  label=%s; labelloc=t; rankdir=LR;\n  node [shape=box, style=filled, fontname=\"sans-serif\"];\n", quote(g.Title))
-	for _, box := range g.Boxes {
-		fill, line := box.Half.colours()
-		fmt.Fprintf(&b, "  %s [label=%s, fillcolor=%s, color=%s];\n", quote(box.ID), quote(box.Label), quote(fill), quote(line))
+	for _, half := range halves() {
+		g.writeCluster(&b, half)
 	}
 	for _, a := range g.Arrows {
 		var with []string
@@ -171,6 +171,25 @@ func (g Graph) DOT() []byte {
 	}
 	b.WriteString("}\n")
 	return []byte(b.String())
+}
+
+// writeCluster writes the boxes of one half, which Graphviz draws in a frame.
+func (g Graph) writeCluster(b *strings.Builder, half Half) {
+	fill, line := half.colours()
+	started := false
+	for _, box := range g.Boxes {
+		if box.Half != half {
+			continue
+		}
+		if !started {
+			fmt.Fprintf(b, "  subgraph cluster_%d {\n    label=%s; color=%s; fontname=\"sans-serif\";\n", half, quote(half.String()), quote(line))
+			started = true
+		}
+		fmt.Fprintf(b, "    %s [label=%s, fillcolor=%s, color=%s];\n", quote(box.ID), quote(box.Label), quote(fill), quote(line))
+	}
+	if started {
+		b.WriteString("  }\n")
+	}
 }
 
 // quote writes a string of DOT, in which a backslash begins an escape and a line

@@ -20,9 +20,13 @@ import (
 
 type rect struct{ x, y, w, h float64 }
 
-// read parses a picture: the rectangles of the boxes by ID, all text, and how many
+func (r rect) within(f rect) bool {
+	return r.x > f.x && r.y > f.y && r.x+r.w < f.x+f.w && r.y+r.h < f.y+f.h
+}
+
+// read parses a picture: the rectangles of the boxes by ID and of the frames, all text, and how many
 // arrows there are.
-func read(t testing.TB, svg []byte) (boxes map[string]rect, text string, arrows int, size rect) {
+func read(t testing.TB, svg []byte) (boxes map[string]rect, frames []rect, text string, arrows int, size rect) {
 	t.Helper()
 	boxes = map[string]rect{}
 	var all strings.Builder
@@ -30,7 +34,7 @@ func read(t testing.TB, svg []byte) (boxes map[string]rect, text string, arrows 
 	for d := xml.NewDecoder(bytes.NewReader(svg)); ; {
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
-			return boxes, all.String(), arrows, size
+			return boxes, frames, all.String(), arrows, size
 		}
 		if err != nil {
 			t.Fatalf("no XML: %v", err)
@@ -64,6 +68,8 @@ func read(t testing.TB, svg []byte) (boxes map[string]rect, text string, arrows 
 				id = get("id")
 			case e.Name.Local == "rect" && id != "":
 				boxes[id] = rect{number("x"), number("y"), number("width"), number("height")}
+			case e.Name.Local == "rect" && get("class") == "frame":
+				frames = append(frames, rect{number("x"), number("y"), number("width"), number("height")})
 			case e.Name.Local == "path" && get("marker-end") != "":
 				arrows++
 			}
@@ -73,13 +79,22 @@ func read(t testing.TB, svg []byte) (boxes map[string]rect, text string, arrows 
 
 func TestSimple(t *testing.T) {
 	g := graph.Simple(map[string]string{"nvidia-driver": "580.173.02"})
-	boxes, text, arrows, _ := read(t, g.SVG())
+	boxes, frames, text, arrows, _ := read(t, g.SVG())
 	if len(boxes) != 6 || arrows != 6 {
 		t.Errorf("%d boxes and %d arrows", len(boxes), arrows)
 	}
 	for _, want := range []string{"your application", "cuda-toolkit", "nvidia-container-toolkit", "580.173.02", "on the host", "in containers"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the picture does not say %q", want)
+		}
+	}
+	if len(frames) != 2 {
+		t.Fatalf("%d frames", len(frames))
+	}
+	for _, b := range g.Boxes {
+		within := []bool{boxes[b.ID].within(frames[0]), boxes[b.ID].within(frames[1])}
+		if want := []bool{b.Half == graph.Container, b.Half == graph.Host}; !slices.Equal(within, want) {
+			t.Errorf("%s lies in the frames %v, want %v", b.ID, within, want)
 		}
 	}
 	if boxes["application"].x >= boxes["cuda-runtime"].x || boxes["cuda-runtime"].x >= boxes["nvidia-driver"].x {
@@ -121,13 +136,16 @@ func graphs() *rapid.Generator[graph.Graph] {
 func TestBoxesDoNotOverlap(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		g := graphs().Draw(rt, "graph")
-		boxes, _, _, size := read(t, g.SVG())
+		boxes, frames, _, _, size := read(t, g.SVG())
 		if len(boxes) != len(g.Boxes) {
 			rt.Fatalf("%d boxes are drawn of %d", len(boxes), len(g.Boxes))
 		}
 		for a, x := range boxes {
 			if x.x < 0 || x.y < 0 || x.x+x.w > size.w || x.y+x.h > size.h {
 				rt.Errorf("%s lies outside the picture: %v in %v", a, x, size)
+			}
+			if len(frames) != 1 || !x.within(frames[0]) { // all on the host
+				rt.Errorf("%s does not lie in the one frame: %v in %v", a, x, frames)
 			}
 			for b, y := range boxes {
 				if a < b && x.x < y.x+y.w && y.x < x.x+x.w && x.y < y.y+y.h && y.y < x.y+x.h {

@@ -2,6 +2,7 @@ package graph
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 )
@@ -15,6 +16,7 @@ const (
 	small   = 6.0  // a letter of an arrow's label
 	gapY    = 14.0 // between boxes of a layer
 	margin  = 24.0
+	rim     = 14.0 // between a frame and its boxes
 )
 
 // placed is a box with its place: the upper left corner, width and height.
@@ -22,13 +24,21 @@ type placed struct {
 	Box
 	x, y, w, h float64
 	layer      int
+	gap        bool    // for an arrow to pass, no box
 	weight     float64 // where its neighbours are
 	in, out    []*placed
+}
+
+// frame is around the boxes of a half.
+type frame struct {
+	half       Half
+	x, y, w, h float64
 }
 
 // picture is a graph with everything in its place.
 type picture struct {
 	boxes         []*placed
+	frames        []frame
 	routes        [][]*placed // of each arrow: its ends, and the gaps that it passes between
 	width, height float64
 }
@@ -65,27 +75,59 @@ func layout(g Graph) picture {
 		}
 		out.routes = append(out.routes, route)
 	}
-	x := margin
+	x := margin + rim
 	for _, layer := range order(layers) {
-		widest, tall := 0.0, -gapY
+		widest := 0.0
 		for _, p := range layer {
-			widest, tall = max(widest, p.w), tall+p.h+gapY
+			widest = max(widest, p.w)
 		}
-		y := 0.0
 		for _, p := range layer {
-			p.x, p.w, p.y = x, widest, y-tall/2
-			y += p.h + gapY
+			p.x, p.w = x, widest
 		}
-		out.height = max(out.height, tall)
 		x += widest + gap
 	}
-	for _, layer := range layers {
-		for _, p := range layer {
-			p.y += out.height/2 + margin + 2*line
+	y := margin + 2*line
+	for _, half := range halves() {
+		y = out.stack(layers, half, y)
+	}
+	out.width, out.height = x-gap+rim+margin, y+margin-gapY
+	return out
+}
+
+// stack puts the boxes of one half below y, those of each layer around the middle
+// of the tallest, frames them, and returns where the next half may begin.
+func (p *picture) stack(layers [][]*placed, half Half, y float64) float64 {
+	heights := make([]float64, len(layers))
+	f := frame{half: half, y: y}
+	for i, layer := range layers {
+		heights[i] = -gapY
+		for _, b := range layer {
+			if b.Half == half {
+				heights[i] += b.h + gapY
+			}
 		}
 	}
-	out.width, out.height = x-gap+margin, out.height+2*margin+4*line
-	return out
+	tall := slices.Max(append(heights, 0))
+	left, right := math.Inf(1), math.Inf(-1)
+	for i, layer := range layers {
+		at := y + line + rim + (tall-heights[i])/2
+		for _, b := range layer {
+			if b.Half != half {
+				continue
+			}
+			b.y = at
+			at += b.h + gapY
+			if !b.gap {
+				left, right = min(left, b.x), max(right, b.x+b.w)
+			}
+		}
+	}
+	if left > right {
+		return y // none lives there
+	}
+	f.x, f.w, f.h = left-rim, right-left+2*rim, tall+line+2*rim
+	p.frames = append(p.frames, f)
+	return y + f.h + gapY
 }
 
 // lead makes a gap for an arrow in each layer that it passes.
@@ -96,7 +138,7 @@ func lead(layers [][]*placed, from, to *placed) []*placed {
 	route := []*placed{from}
 	last := from
 	for i := from.layer + 1; i < to.layer; i++ {
-		p := &placed{h: line, layer: i, in: []*placed{last}}
+		p := &placed{Box: Box{Half: from.Half}, gap: true, h: line, layer: i, in: []*placed{last}}
 		last.out = append(last.out, p)
 		layers[i] = append(layers[i], p)
 		route, last = append(route, p), p
@@ -158,7 +200,9 @@ func order(layers [][]*placed) [][]*placed {
 				}
 			}
 		}
-		slices.SortStableFunc(layer, func(a, b *placed) int { return cmp.Compare(a.weight, b.weight) })
+		slices.SortStableFunc(layer, func(a, b *placed) int {
+			return cmp.Or(cmp.Compare(b.Half, a.Half), cmp.Compare(a.weight, b.weight)) // as halves has them
+		})
 		note(layer)
 	}
 	for range 6 {

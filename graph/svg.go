@@ -19,6 +19,9 @@ func (g Graph) SVG() []byte {
 <rect width="100%%" height="100%%" fill="#fff"/>
 <text x="%.0f" y="%.0f" font-size="16" font-weight="bold">%s</text>
 `, width, height, width, height, escape(g.Title), margin, margin+line/2, escape(g.Title))
+	for _, f := range p.frames {
+		writeFrame(&b, f)
+	}
 	for i, a := range g.Arrows {
 		writeArrow(&b, a, p.routes[i])
 	}
@@ -28,14 +31,16 @@ func (g Graph) SVG() []byte {
 	for i, a := range g.Arrows {
 		writeLabel(&b, a, p.routes[i][0], p.routes[i][1])
 	}
-	for i, h := range []Half{Container, Host} {
-		fill, stroke := h.colours()
-		x, y := margin+float64(i)*150, height-margin-line
-		fmt.Fprintf(&b, `<rect x="%.0f" y="%.0f" width="14" height="14" fill="%s" stroke="%s"/><text x="%.0f" y="%.0f">%s</text>`+"\n",
-			x, y, fill, stroke, x+20, y+11, h)
-	}
 	b.WriteString("</svg>\n")
 	return []byte(b.String())
+}
+
+// writeFrame draws what a half's boxes lie in, with its name in the corner.
+func writeFrame(b *strings.Builder, f frame) {
+	_, stroke := f.half.colours()
+	fmt.Fprintf(b, `<rect class="frame" x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="8" fill="%s" fill-opacity="0.05" stroke="%s" stroke-opacity="0.5"/>`,
+		f.x, f.y, f.w, f.h, stroke, stroke)
+	fmt.Fprintf(b, `<text x="%.1f" y="%.1f" fill="%s">%s</text>`+"\n", f.x+rim, f.y+line+padding/2, stroke, f.half)
 }
 
 func writeBox(b *strings.Builder, p *placed) {
