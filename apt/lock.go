@@ -311,6 +311,20 @@ func (l *Lock) Snapshot() string {
 	return ""
 }
 
+// Kept reports whether someone keeps the versions that a class has: whether
+// packages of its come from a snapshot. Archives that have no snapshots do not
+// count; Docker's and NVIDIA's go on offering old versions.
+func (l *Lock) Kept(class string) bool {
+	for _, p := range l.Part(class).Packages {
+		for _, s := range l.Suites {
+			if s.Snapshot != "" && s.Name == p.Suite && strings.HasPrefix(p.URL, strings.TrimSuffix(s.URL, "/")+"/") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Part returns the lock of some of its classes alone.
 func (l *Lock) Part(classes ...string) *Lock {
 	out := &Lock{Format: l.Format, Suites: l.Suites}

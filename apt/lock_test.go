@@ -304,3 +304,31 @@ func TestSBOM(t *testing.T) {
 		}
 	}
 }
+
+// TestKept has two classes in one lock: one takes Ubuntu's packages from a snapshot,
+// the other from a mirror that calls its suite the same.
+func TestKept(t *testing.T) {
+	const snapshot, mirror = "https://snapshot.example/ubuntu/20261123T000000Z/", "https://mirror.example/ubuntu"
+	l := apt.Lock{
+		Classes: []apt.LockedClass{
+			{Name: "kept", Packages: []string{"a=1:amd64", "d=1:amd64"}},
+			{Name: "mirrored", Packages: []string{"b=1:amd64"}},
+			{Name: "docker", Packages: []string{"d=1:amd64"}},
+		},
+		Suites: []apt.LockedSuite{
+			{Name: "docker noble", URL: "https://docker.example/"},
+			{Name: "ubuntu noble", URL: mirror},
+			{Name: "ubuntu noble", URL: snapshot, Snapshot: "20261123T000000Z"},
+		},
+		Packages: []apt.LockedPackage{
+			{Key: "a=1:amd64", Suite: "ubuntu noble", URL: snapshot + "pool/a.deb"},
+			{Key: "b=1:amd64", Suite: "ubuntu noble", URL: mirror + "/pool/b.deb"},
+			{Key: "d=1:amd64", Suite: "docker noble", URL: "https://docker.example/pool/d.deb"},
+		},
+	}
+	for class, want := range map[string]bool{"kept": true, "mirrored": false, "docker": false} {
+		if got := l.Kept(class); got != want {
+			t.Errorf("%s: kept %v, want %v", class, got, want)
+		}
+	}
+}

@@ -302,12 +302,20 @@ func aptOptions(w *world) (apt.Options, error) {
 	}, nil
 }
 
-// warnUnkept warns of a lock whose versions nobody keeps: neither a snapshot nor
-// the medium.
-func warnUnkept(w *world, project *plan.Project) {
-	lock := project.Lock()
-	online := func(m plan.Machine) bool { return m.Class != "" && m.Offline == config.OfflineOff }
-	if lock == nil || lock.Snapshot() != "" || !slices.ContainsFunc(project.Machines, online) {
+// warnUnkept warns where one of the machines has locked versions that nobody keeps:
+// neither a snapshot nor the medium.
+func warnUnkept(w *world, lock *apt.Lock, machines []*plan.Machine) {
+	kept := map[string]bool{} // by class: a fleet has many machines and few classes
+	unkept := func(m *plan.Machine) bool {
+		if m.Class == "" || m.Offline != config.OfflineOff {
+			return false
+		}
+		if _, known := kept[m.Class]; !known {
+			kept[m.Class] = lock.Kept(m.Class)
+		}
+		return !kept[m.Class]
+	}
+	if lock == nil || !slices.ContainsFunc(machines, unkept) {
 		return
 	}
 	w.say("warning: the locked versions are in the archive only until it drops them; \"gpustrap lock --update --snapshot now\" or an offline repository keeps them")

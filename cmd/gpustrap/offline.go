@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -81,15 +82,13 @@ func useSigningKey(project *plan.Project, key *apt.SigningKey) error {
 	return nil
 }
 
-// prepareOffline gets ready to render a machine that may install offline: it has
-// the key made.
-func prepareOffline(w *world, cmd *cobra.Command, project *plan.Project, m *plan.Machine) error {
-	if m.Offline == config.OfflineOff {
-		warnUnkept(w, project)
+// prepareOffline gets ready to render machines that may install offline: it has
+// the key made. Where one has no lock, the render says what is missing.
+func prepareOffline(w *world, cmd *cobra.Command, project *plan.Project, machines ...*plan.Machine) error {
+	warnUnkept(w, project.Lock(), machines)
+	offline := func(m *plan.Machine) bool { return m.Offline != config.OfflineOff && m.Class != "" }
+	if !slices.ContainsFunc(machines, offline) {
 		return nil
-	}
-	if m.Class == "" {
-		return nil // the render says what is missing
 	}
 	key, err := needSigningKey(w, keyName(cmd, project))
 	if err != nil {

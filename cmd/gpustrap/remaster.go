@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
 
-	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/iso"
 	"github.com/gpustrap/gpustrap/plan"
 )
@@ -147,11 +145,7 @@ func layoutForAll(w *world, cmd *cobra.Command, project *plan.Project, machines 
 			return nil, err
 		}
 	}
-	prepared := machines[0] // one with packages of its own prepares the key for all
-	if i := slices.IndexFunc(machines, func(m *plan.Machine) bool { return m.Offline != config.OfflineOff && m.Class != "" }); i >= 0 {
-		prepared = machines[i]
-	}
-	if err := prepareOffline(w, cmd, project, prepared); err != nil {
+	if err := prepareOffline(w, cmd, project, machines...); err != nil {
 		return nil, err
 	}
 	seed, rep := project.RenderCollection(machines)

@@ -73,7 +73,6 @@ where the server has them.`,
 			if err != nil {
 				return err
 			}
-			warnUnkept(w, project)
 			if tree.dir == "" {
 				return printOne(w, cmd, project, form, args)
 			}
@@ -81,6 +80,7 @@ where the server has them.`,
 			if err != nil {
 				return usageError{err}
 			}
+			warnUnkept(w, project.Lock(), machines)
 			if err := tree.name(project, machines); err != nil {
 				return usageError{err}
 			}
@@ -151,6 +151,7 @@ func printOne(w *world, cmd *cobra.Command, project *plan.Project, form form, ar
 	if err != nil {
 		return usageError{withHint(err, "-o DIR writes all machines")}
 	}
+	warnUnkept(w, project.Lock(), []*plan.Machine{m})
 	files, rep := form.render(project, m)
 	if files, err = rendered(w, cmd, files, rep); err != nil {
 		return err
