@@ -119,14 +119,31 @@ func configOf(machines ...string) string {
 
 func macOf(i int) string { return fmt.Sprintf("52:54:00:77:00:%02x", i) }
 
-// machine is the virtual machine node i, with a disk.
-func (n network) machine(t *testing.T, i int, firmware vm.Firmware, medium string) vm.Config {
-	t.Helper()
+// machine is the virtual machine node i, without a disk.
+func (n network) machine(i int, firmware vm.Firmware) vm.Config {
 	return vm.Config{
-		Firmware: firmware, MemoryMiB: 768, Netns: n.prefix + "lan", Tap: fmt.Sprintf("tap%d", i), MAC: macOf(i),
-		Disks: []vm.Disk{{Path: newDisk(t, firmware, medium), Serial: "DISK1"}}, Reboot: true,
-		UUID: fmt.Sprintf("5b193300-0000-4000-8000-0000000000%02x", i), Family: "gpustrap-e2e netinstall",
+		Firmware: firmware, Netns: n.prefix + "lan", Tap: fmt.Sprintf("tap%d", i), MAC: macOf(i), Reboot: true,
+		UUID: fmt.Sprintf("5b193300-0000-4000-8000-0000000000%02x", i),
 	}
+}
+
+// lightMachine is the same with a disk, and an installer that takes seconds.
+func (n network) lightMachine(t *testing.T, i int, firmware vm.Firmware, medium string) vm.Config {
+	t.Helper()
+	c := n.machine(i, firmware)
+	c.MemoryMiB, c.Family = 768, "gpustrap-e2e netinstall"
+	c.Disks = []vm.Disk{{Path: newDisk(t, firmware, medium), Serial: "DISK1"}}
+	return c
+}
+
+// insert gives the machine a CD over HTTP; its restart ends it. QEMU must reach both
+// the server and the tap device.
+func (n network) insert(t *testing.T, c *vm.Config, address string) {
+	t.Helper()
+	lab.Run(t, "ip", "-n", n.prefix+"lan", "addr", "add", "10.77.0.3/24", "dev", "br0")
+	card := []string{"-netdev", "tap,id=net0,script=no,downscript=no,ifname=" + c.Tap, "-device", "virtio-net-pci,romfile=,netdev=net0,mac=" + c.MAC}
+	c.Medium, c.Tap, c.Reboot = vm.Medium{Path: address, Bus: vm.CD}, "", false
+	c.Extra = append(c.Extra, card...)
 }
 
 // httpBoot has OVMF boot by HTTP and not by PXE.
@@ -149,7 +166,7 @@ func bootAll(t *testing.T, n network, s *server, medium string, boots []boot) {
 	var machines []*vm.VM
 	var disks []string
 	for i, b := range boots {
-		c := n.machine(t, i, b.firmware, medium)
+		c := n.lightMachine(t, i, b.firmware, medium)
 		c.Arch, c.Extra = b.arch, b.extra
 		if b.armed {
 			s.command(t, "arm", "--yes", fmt.Sprintf("node%d", i))
@@ -192,7 +209,7 @@ func TestFourAtOnce(t *testing.T) {
 	medium := lab.SampleMedium(t, "24.04", "light")
 	n := newNetwork(t, 4)
 	n.siteDHCP(t)
-	s := n.serve(t, configOf("", "", "", ""), medium)
+	s := n.serve(t, configOf("", "", "", ""), medium, nil, nil)
 	bootAll(t, n, s, medium, []boot{
 		{firmware: vm.BIOS, armed: true, seen: []string{"boot.ipxe"}},
 		{firmware: vm.UEFI, armed: true, seen: []string{"NBP filename is ipxe-amd64.efi", "boot.ipxe"}},
@@ -211,7 +228,7 @@ func TestSecureBoot(t *testing.T) {
 	medium := lab.SampleMedium(t, "24.04", "light")
 	n := newNetwork(t, 2)
 	const settings = ", gpu: {model: h200, secure_boot: required}, network: {addresses: [10.77.0.%d/24], gateway: 10.77.0.1}"
-	s := n.serve(t, configOf(fmt.Sprintf(settings, 20), fmt.Sprintf(settings, 21)), medium, "--dhcp", "reservation")
+	s := n.serve(t, configOf(fmt.Sprintf(settings, 20), fmt.Sprintf(settings, 21)), medium, []string{"--dhcp", "reservation"}, nil)
 	const enforced = "GPUSTRAP-NETINSTALL Secure Boot 1"
 	bootAll(t, n, s, medium, []boot{
 		{firmware: vm.SecureBoot, armed: true, seen: []string{"NBP filename is shimx64.efi", "Station IP address is 10.77.0.20", enforced}},
@@ -231,7 +248,7 @@ func TestARM64(t *testing.T) {
 	medium := lab.SampleMedium(t, "arm64", "light")
 	n := newNetwork(t, 2)
 	const settings = ", arch: arm64, network: {addresses: [10.77.0.%d/24], gateway: 10.77.0.1}"
-	s := n.serve(t, configOf(fmt.Sprintf(settings, 20), fmt.Sprintf(settings, 21)), medium, "--dhcp", "reservation")
+	s := n.serve(t, configOf(fmt.Sprintf(settings, 20), fmt.Sprintf(settings, 21)), medium, []string{"--dhcp", "reservation"}, nil)
 	bootAll(t, n, s, medium, []boot{
 		{firmware: vm.UEFI, arch: "arm64", armed: true, seen: []string{"NBP filename is shimaa64.efi", "Station IP address is 10.77.0.20"}},
 		{firmware: vm.UEFI, arch: "arm64", extra: httpBoot, armed: true, seen: []string{"URI: " + base + "/boot/shimaa64.efi", "Station IP address is 10.77.0.21"}},
@@ -247,23 +264,10 @@ func TestVirtualMedium(t *testing.T) {
 	medium := lab.SampleMedium(t, "24.04", "light")
 	n := newNetwork(t, 1)
 	n.siteDHCP(t)
-	s := n.serve(t, configOf(""), medium)
-	address := ""
-	for _, word := range strings.Fields(s.command(t, "arm", "--yes", "--via", "medium", "node0")) {
-		if strings.HasPrefix(word, base+"/iso/") {
-			address = word
-		}
-	}
-	if !strings.HasSuffix(address, "/node0.iso") {
-		t.Fatalf("arm told no address of a medium: %q", address)
-	}
-	// QEMU must reach both the server and the tap device.
-	lab.Run(t, "ip", "-n", n.prefix+"lan", "addr", "add", "10.77.0.3/24", "dev", "br0")
-	c := n.machine(t, 0, vm.UEFI, medium)
-	c.Medium, c.Tap, c.Reboot = vm.Medium{Path: address, Bus: vm.CD}, "", false
-	c.Extra = []string{
-		"-netdev", "tap,id=net0,script=no,downscript=no,ifname=tap0", "-device", "virtio-net-pci,romfile=,netdev=net0,mac=" + c.MAC,
-	}
+	s := n.serve(t, configOf(""), medium, nil, nil)
+	address := s.armMedium(t, "node0")
+	c := n.lightMachine(t, 0, vm.UEFI, medium)
+	n.insert(t, &c, address)
 	m := lab.StartNow(t, c)
 	if err := m.WaitFor(lab.Within(t, lab.BootLimit), installed); err != nil {
 		t.Fatal(err)

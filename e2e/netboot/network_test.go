@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -107,22 +108,30 @@ type server struct {
 	data   string
 }
 
-// serve starts gpustrap serve and waits until it answers.
-func (n network) serve(t *testing.T, config, medium string, args ...string) *server {
+// serve starts gpustrap serve with a configuration and the files that it names, and
+// waits until it answers.
+func (n network) serve(t *testing.T, config, medium string, args []string, files map[string][]byte) *server {
 	t.Helper()
-	dir := t.TempDir()
-	s := &server{n: n, config: filepath.Join(dir, "gpustrap.yaml"), data: filepath.Join(dir, "data")}
-	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
+	s := &server{n: n, config: lab.WriteConfig(t, config), data: filepath.Join(t.TempDir(), "data")}
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(s.config), name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	n.background(t, "boot", lab.Program(t), append([]string{
 		"serve", "-c", s.config, "--iso", medium, "--interface", "eth0", "--listen", listen, "--admin", admin, "--data", s.data,
 	}, args...)...)
-	curl := oracle.Need(t, "curl")
-	poll(t, "the server to answer", func() bool {
-		return exec.Command("ip", "netns", "exec", n.prefix+"boot", curl, "-fs", "-o", os.DevNull, base+"/healthz").Run() == nil
-	})
+	n.answers(t, base+"/healthz")
 	return s
+}
+
+// answers waits until an address answers in the server's namespace.
+func (n network) answers(t *testing.T, address string) {
+	t.Helper()
+	curl := oracle.Need(t, "curl")
+	poll(t, address+" to answer", func() bool {
+		return exec.Command("ip", "netns", "exec", n.prefix+"boot", curl, "-fs", "-o", os.DevNull, address).Run() == nil
+	})
 }
 
 func poll(t *testing.T, what string, done func() bool) {
@@ -142,6 +151,18 @@ func (s *server) command(t *testing.T, args ...string) string {
 
 func (s *server) connect(args ...string) []string {
 	return append(args, "--server", "https://"+admin, "--token-file", filepath.Join(s.data, "admin-token"))
+}
+
+// armMedium arms a machine and returns the address of its own image.
+func (s *server) armMedium(t *testing.T, machine string) string {
+	t.Helper()
+	for _, word := range strings.Fields(s.command(t, "arm", "--yes", "--via", "medium", machine)) {
+		if strings.HasPrefix(word, base+"/iso/") && strings.HasSuffix(word, "/"+machine+".iso") {
+			return word
+		}
+	}
+	t.Fatal("arm told no address of a medium")
+	return ""
 }
 
 // phase returns where a machine stands.
