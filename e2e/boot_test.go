@@ -31,17 +31,18 @@ type bootRow struct {
 	firmware vm.Firmware
 	bus      vm.Bus
 	device   string // what the live system must find the medium on
+	also     string // the test that shows the same, so that make soak alone boots this
 }
 
 var bootMatrix = []bootRow{
-	{"24.04", vm.BIOS, vm.CD, "/dev/sr0"},
-	{"24.04", vm.BIOS, vm.USB, "/dev/sda1"},
-	{"24.04", vm.UEFI, vm.CD, "/dev/sr0"},
-	{"24.04", vm.UEFI, vm.USB, "/dev/sda1"},
-	{"24.04", vm.SecureBoot, vm.USB, "/dev/sda1"},
-	{"22.04", vm.BIOS, vm.USB, "/dev/sda1"},
-	{"26.04", vm.UEFI, vm.USB, "/dev/sda1"},
-	{"arm64", vm.UEFI, vm.USB, "/dev/sda1"},
+	{"24.04", vm.BIOS, vm.CD, "/dev/sr0", ""},
+	{"24.04", vm.BIOS, vm.USB, "/dev/sda1", ""},
+	{"24.04", vm.UEFI, vm.CD, "/dev/sr0", ""},
+	{"24.04", vm.UEFI, vm.USB, "/dev/sda1", "TestCloudInitTakesTheSeed"},
+	{"24.04", vm.SecureBoot, vm.USB, "/dev/sda1", ""},
+	{"22.04", vm.BIOS, vm.USB, "/dev/sda1", ""},
+	{"26.04", vm.UEFI, vm.USB, "/dev/sda1", ""},
+	{"arm64", vm.UEFI, vm.USB, "/dev/sda1", ""},
 }
 
 // TestBootMatrix boots remastered media in every way that a machine may and
@@ -52,6 +53,7 @@ func TestBootMatrix(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
+	t.Parallel()
 	images := map[string]string{}
 	renders := map[string]string{}
 	for _, row := range bootMatrix {
@@ -63,6 +65,9 @@ func TestBootMatrix(t *testing.T) {
 	}
 	for _, row := range bootMatrix {
 		t.Run(fmt.Sprintf("%s-%s-%s", row.flavour, row.firmware, row.bus), func(t *testing.T) {
+			if row.also != "" {
+				lab.OnlyInSoak(t, row.also+" boots so, too")
+			}
 			t.Parallel()
 			report := lab.BootAndReport(t, vm.Config{
 				Arch: archOf(row.flavour), Firmware: row.firmware,
@@ -160,6 +165,7 @@ func TestBootMenu(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
+	t.Parallel()
 	medium := lab.SampleMedium(t, "24.04", "light")
 	countdown := strings.Replace(bootConfig("24.04", "amd64", "DISK1"), "confirm: none", "confirm: countdown", 1)
 	image, _ := lab.Remaster(t, lab.WriteConfig(t, countdown), medium)

@@ -18,6 +18,7 @@ func TestInstall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("installs a system in a virtual machine")
 	}
+	t.Parallel()
 	tests := []struct {
 		firmware vm.Firmware
 		bus      vm.Bus

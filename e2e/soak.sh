@@ -32,8 +32,8 @@ GPUSTRAP_KILLS=50 "$go" test -v -timeout 60m -run '^TestKilled$' ./e2e/usb
 printf '\n== ten thousand machines installed over HTTP, and a hundred kills of the server\n'
 GPUSTRAP_SOAK=1 "$go" test -v -timeout 70m -run '^TestLongStorm$' ./netboot
 
-printf '\n== an installation offline, from a medium and from an altered one\n'
-GPUSTRAP_SOAK=1 "$go" test -v -timeout 60m -run '^TestInstallOffline$' ./e2e
+printf '\n== boots that CI leaves out, and an installation from an altered medium\n'
+GPUSTRAP_SOAK=1 "$go" test -v -timeout 90m -run '^(TestBootMatrix|TestCollection|TestInstallOffline)$' ./e2e
 
 printf '\n== arm64 machines that boot from the network\n'
 GPUSTRAP_SOAK=1 "$go" test -v -timeout 30m -run '^TestARM64$' ./e2e/netboot

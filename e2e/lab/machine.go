@@ -21,6 +21,14 @@ const (
 	InstallLimit = 20 * time.Minute // for the stand-in installer
 )
 
+// OnlyInSoak skips a test, for a reason, unless make soak runs it.
+func OnlyInSoak(t *testing.T, reason string) {
+	t.Helper()
+	if os.Getenv("GPUSTRAP_SOAK") == "" {
+		t.Skip(reason + "; make soak boots it")
+	}
+}
+
 // processors lets as many machines run at once as there are processors: under
 // software emulation more of them only wait for each other.
 var processors = make(chan struct{}, runtime.NumCPU())
