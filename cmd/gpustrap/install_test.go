@@ -1,14 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -17,10 +19,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gpustrap/gpustrap/config"
+	"github.com/gpustrap/gpustrap/iso"
+	"github.com/gpustrap/gpustrap/iso/isotest"
 	"github.com/gpustrap/gpustrap/netboot"
+	"github.com/gpustrap/gpustrap/netboot/boot"
 	"github.com/gpustrap/gpustrap/netboot/redfish"
 	"github.com/gpustrap/gpustrap/netboot/redfish/redfishtest"
 	"github.com/gpustrap/gpustrap/netboot/state"
+	"github.com/gpustrap/gpustrap/plan"
 )
 
 // installBench is a server with a machine behind a BMC.
@@ -33,6 +40,7 @@ type installBench struct {
 	machines *httptest.Server
 	admin    *httptest.Server
 	bmc      *redfishtest.BMC
+	medium   *netboot.Medium
 	booted   sync.WaitGroup
 }
 
@@ -77,7 +85,10 @@ machines:
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler = b.server.Handler()
+	if b.medium, err = netboot.OpenMedium(isotest.Medium{Small: true}.Make(t)); err != nil {
+		t.Fatal(err)
+	}
+	handler = netboot.NewPXE(b.server, netboot.PXEOptions{Media: []*netboot.Medium{b.medium}, Loaders: &boot.Loaders{}, DHCP: netboot.DHCPOff}).Handler()
 	b.admin = httptest.NewTLSServer(b.server.Admin())
 	b.write(filepath.Join(b.dir, "tls.crt"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.admin.Certificate().Raw})))
 	ctx, stop := context.WithCancel(context.Background())
@@ -137,12 +148,92 @@ func (b *installBench) event(name, kind, result string) {
 	b.report("event", fmt.Sprintf(`{"name":"subiquity/%s","description":"x","event_type":%q,"origin":"curtin","timestamp":%d.5,"level":"INFO","result":%q}`, name, kind, time.Now().Unix(), result))
 }
 
-// reads is what a machine does first: it reads its medium.
+// reads is what a BMC does for a machine that boots: it reads the image in ranges of
+// its own, several at a time. They must make the image that remaster would write.
 func (b *installBench) reads(image string) {
-	token := path.Base(path.Dir(image))
-	if _, _, err := b.server.ClaimMedium(context.Background(), state.Token(token), "127.0.0.1"); err != nil {
-		b.t.Errorf("the medium %s: %v", image, err)
+	head, err := http.Head(image)
+	if err != nil || head.StatusCode != http.StatusOK || head.Header.Get("Accept-Ranges") != "bytes" {
+		b.t.Errorf("the medium's head: %v %v", head, err)
+		return
 	}
+	_ = head.Body.Close()
+	got := make([]byte, head.ContentLength)
+	var readers sync.WaitGroup
+	next := make(chan int)
+	for range 4 {
+		readers.Go(func() {
+			for at := range next {
+				if err := readRange(image, got, at, rangeLength(at)); err != nil {
+					b.t.Error(err)
+				}
+			}
+		})
+	}
+	for at := 0; at < len(got); at += rangeLength(at) {
+		next <- at
+	}
+	close(next)
+	readers.Wait()
+	if want := b.remastered(); sha256.Sum256(got) != sha256.Sum256(want) {
+		b.t.Errorf("the image that the BMC read (%d bytes) is not the one that remaster makes (%d bytes)", len(got), len(want))
+	}
+}
+
+// rangeLength is how many bytes are read from an offset: BMCs take 512 bytes to 64 KiB,
+// and nothing of the image lies at such borders alone.
+func rangeLength(at int) int { return []int{512, 65536, 2048, 32768, 4097}[at%5] }
+
+// readRange reads a range of an image into its place.
+func readRange(image string, into []byte, at, length int) error {
+	last := min(at+length, len(into)) - 1
+	r, err := http.NewRequest(http.MethodGet, image, nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", at, last))
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }() // it is read
+	want := fmt.Sprintf("bytes %d-%d/%d", at, last, len(into))
+	if got := answer.Header.Get("Content-Range"); answer.StatusCode != http.StatusPartialContent || got != want {
+		return fmt.Errorf("asked for %s: %s with %q", want, answer.Status, got)
+	}
+	_, err = io.ReadFull(answer.Body, into[at:last+1])
+	return err
+}
+
+// remastered makes the image of node01's present installation as remaster does, of a
+// machine that does not ask, since somebody has armed it.
+func (b *installBench) remastered() []byte {
+	r, err := b.store.Get(context.Background(), "node01")
+	if err != nil {
+		b.t.Error(err)
+		return nil
+	}
+	m := *b.server.Machine("node01")
+	seed, err := b.server.Seed(&m, r)
+	if err != nil {
+		b.t.Error(err)
+		return nil
+	}
+	m.Boot.Confirm, m.Boot.Timeout = config.ConfirmNone, 0
+	overlay, err := plan.Overlay(&m, seed)
+	if err != nil {
+		b.t.Error(err)
+		return nil
+	}
+	layout, err := iso.Remaster(b.medium.Image, overlay)
+	if err != nil {
+		b.t.Error(err)
+		return nil
+	}
+	var out bytes.Buffer
+	if err := iso.WriteTo(context.Background(), layout, &out, nil); err != nil {
+		b.t.Error(err)
+	}
+	return out.Bytes()
 }
 
 func installs(b *installBench, image string) {
