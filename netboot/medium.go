@@ -42,7 +42,7 @@ var notInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 func OpenMedium(path string) (*Medium, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the installation medium: %w", err)
+		return nil, fmt.Errorf("cannot read the installation medium: %w", err)
 	}
 	m, err := readMedium(file, path)
 	if err != nil {

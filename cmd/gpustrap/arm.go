@@ -36,6 +36,9 @@ that is installed, or is just being, is armed again only with --reinstall.`,
 			if expires < 0 {
 				return usagef("--expires is %s, and must be a time such as 6h", expires)
 			}
+			if via != string(state.Network) && via != string(state.Medium) {
+				return usagef("--via is %q, and must be network or medium", via)
+			}
 			client, err := server.connect(cmd)
 			if err != nil {
 				return err

@@ -250,13 +250,19 @@ func (i *installRun) follow(ctx context.Context, armed netboot.Armed) error {
 		over, err := i.watch(ctx, armed, &said)
 		switch {
 		case ctx.Err() != nil:
-			return fmt.Errorf("%s is no longer followed: %w", armed.Machine, ctx.Err())
+			why := "interrupted"
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				why = "the time of --timeout is over"
+			}
+			return withHint(fmt.Errorf("%s is no longer followed: %s", armed.Machine, why), "gpustrap status --watch %s goes on; gpustrap disarm %s takes it back", armed.Machine, armed.Machine)
 		case over || err == nil:
 			return err
 		}
-		if err := download.Wait(ctx, 2*time.Second); err != nil {
-			return err
+		if gone := "the server does not answer; waiting for it"; said != gone {
+			said = gone
+			i.w.say("%s: %s", armed.Machine, said)
 		}
+		_ = download.Wait(ctx, 2*time.Second) // the next try says that the time is over
 	}
 }
 

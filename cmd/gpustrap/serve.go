@@ -117,17 +117,22 @@ func runServe(ctx context.Context, w *world, cmd *cobra.Command, f serveFlags) e
 	if _, err := loadProject(w, cmd); err != nil {
 		return err
 	}
-	if f.data == "" {
-		f.data = filepath.Join(filepath.Dir(configName(cmd)), dataFolderName)
-	}
-	if err := os.MkdirAll(f.data, 0o700); err != nil {
-		return fmt.Errorf("cannot make the data folder: %w", err)
+	// What was asked for wrongly is said before anything is written.
+	boots, err := f.pxe.read(f.iface)
+	if err != nil {
+		return err
 	}
 	listeners, err := openListeners(f)
 	if err != nil {
 		return err
 	}
 	defer listeners.close()
+	if f.data == "" {
+		f.data = filepath.Join(filepath.Dir(configName(cmd)), dataFolderName)
+	}
+	if err := os.MkdirAll(f.data, 0o700); err != nil {
+		return fmt.Errorf("cannot make the data folder: %w", err)
+	}
 	secrets, err := readServeSecrets(f.data)
 	if err != nil {
 		return err
@@ -159,9 +164,9 @@ func runServe(ctx context.Context, w *world, cmd *cobra.Command, f serveFlags) e
 	if err != nil {
 		return err
 	}
-	pxe, err := f.pxe.open(server, f.iface)
-	if err != nil {
-		return err
+	var pxe *netboot.PXE
+	if boots != nil {
+		pxe = netboot.NewPXE(server, *boots)
 	}
 	project, _ := server.Config()
 	w.say("%s of the configuration; any other is not answered", count(len(project.Machines), "machine"))
@@ -171,6 +176,8 @@ func runServe(ctx context.Context, w *world, cmd *cobra.Command, f serveFlags) e
 		for _, line := range pxe.Describe() {
 			w.say("%s", line)
 		}
+	} else {
+		w.say("no --iso: this server boots no machine; what is armed waits until it is started with one")
 	}
 	return serveAll(ctx, server, pxe, listeners, cert, log)
 }
@@ -189,6 +196,9 @@ func openListeners(f serveFlags) (serveListeners, error) {
 	host, port, err := net.SplitHostPort(f.listen)
 	if err != nil {
 		return serveListeners{}, usagef("--listen is %q, and must be ADDRESS:PORT or :PORT", f.listen)
+	}
+	if _, _, err := net.SplitHostPort(f.admin); err != nil {
+		return serveListeners{}, usagef("--admin is %q, and must be ADDRESS:PORT", f.admin)
 	}
 	if host == "" {
 		if host, err = interfaceAddress(f.iface); err != nil {
@@ -214,6 +224,8 @@ func listenError(err error) error {
 		return withHint(err, "low ports are for root or CAP_NET_BIND_SERVICE; gpustrap serve --print-unit has a unit with it")
 	case errors.Is(err, syscall.EADDRINUSE):
 		return withHint(err, "another program has the port (ss -lntup says which): end it, or take another by --listen or --admin")
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return withHint(err, "this computer has no such address; ip address lists those that it has")
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gpustrap/gpustrap/e2e/oracle"
+	"github.com/gpustrap/gpustrap/iso/isotest"
 	"github.com/gpustrap/gpustrap/netboot"
 )
 
@@ -86,7 +88,7 @@ machines:
 		{"arm", "node01\n", []string{"arm", "node01"}, 0, `node01: armed until \S+ \S+, generation 1`},
 		{"arm all for a medium", "", []string{"arm", "--yes", "--via", "medium", "--expires", "2h", "node*"}, 0, `node02: armed .* medium http://127.0.0.1:\d+/iso/[0-9a-f]{32}/node02.iso`},
 		{"a machine that is not there", "", []string{"arm", "--yes", "node09"}, 2, `the server has no machine "node09"`},
-		{"an unknown way", "", []string{"arm", "--yes", "--via", "post", "node01"}, 1, `must be network or medium`},
+		{"an unknown way", "", []string{"arm", "--yes", "--via", "post", "node01"}, 2, `must be network or medium`},
 		{"status", "", []string{"status", "node01"}, 0, `node01 +armed +\ds +start it from its medium, until`},
 		{"disarm", "", []string{"disarm", "node02"}, 0, `node02: disarmed, generation 1`},
 		{"disarm all", "", []string{"disarm", "node*"}, 0, `node01: disarmed, generation 2\nnode02: it was not armed`},
@@ -98,6 +100,17 @@ machines:
 		if code != tt.code || !regexp.MustCompile(tt.want).MatchString(out) {
 			t.Errorf("%s: %d, want %d %q\n%s", tt.name, code, tt.code, tt.want, out)
 		}
+	}
+	wrong := filepath.Join(dir, "wrong")
+	if err := os.WriteFile(wrong, []byte("x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cert := filepath.Join(dir, dataFolderName, certName)
+	if out, code := call("", "status", "--token-file", wrong, "--cert", cert); code != 1 || !strings.Contains(out, "hint: "+wrong+" is not it") {
+		t.Errorf("a wrong token: %d %s", code, out)
+	}
+	if out, code := call("", "status", "--token-file", wrong); code != 1 || !regexp.MustCompile(`cannot trust the server at \S+: x509: .*\nhint: --cert names`).MatchString(out) {
+		t.Errorf("no certificate: %d %s", code, out)
 	}
 	var views []netboot.View
 	out, _ := call("", "status", "--json")
@@ -123,6 +136,49 @@ machines:
 	}
 	if audit, err := os.ReadFile(filepath.Join(dir, dataFolderName, auditName)); err != nil || strings.Count(string(audit), `"msg":"arm"`) != 4 || strings.Count(string(audit), `"msg":"disarm"`) != 2 {
 		t.Errorf("%v\n%s", err, audit)
+	}
+}
+
+// TestServeRefuses: what was asked for wrongly is said in one line, and nothing is
+// written.
+func TestServeRefuses(t *testing.T) {
+	medium := isotest.Medium{Small: true}.Make(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	for _, tt := range []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"no interface", nil, 2, "--interface is needed"},
+		{"an interface that is not there", []string{"--interface", "nope0"}, 1, "there is no network interface nope0\nhint: ip address lists them"},
+		{"no medium there", []string{"--interface", "lo", "--iso", "nope.iso"}, 1, "cannot read the installation medium: open nope.iso: no such file"},
+		{"no medium", []string{"--interface", "lo", "--iso", "serve_test.go"}, 1, "cannot serve serve_test.go: this is not an ISO 9660 image"},
+		{"no mode", []string{"--interface", "lo", "--iso", medium, "--dhcp", "on"}, 2, `--dhcp is "on"`},
+		{"no port", []string{"--interface", "lo", "--listen", "127.0.0.1"}, 2, `--listen is "127.0.0.1"`},
+		{"no port for administrators", []string{"--interface", "lo", "--listen", "127.0.0.1:0", "--admin", "foo"}, 2, `--admin is "foo"`},
+		{"a port that is taken", []string{"--interface", "lo", "--listen", taken.Addr().String()}, 1, "address already in use\nhint: another program has the port"},
+		{"the other port is taken", []string{"--interface", "lo", "--listen", "127.0.0.1:0", "--admin", taken.Addr().String()}, 1, "administrators: .*address already in use\nhint: another"},
+		{"another computer's address", []string{"--interface", "lo", "--listen", "192.0.2.77:0"}, 1, "cannot assign requested address\nhint: this computer has no such address"},
+	} {
+		dir := t.TempDir()
+		config := filepath.Join(dir, "gpustrap.yaml")
+		if err := os.WriteFile(config, []byte("version: 1\nubuntu: \"24.04\"\nuser: {name: ops, authorized_keys: [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZvb2JhcmJhemZvb2JhcmJhemZvb2JhcmJhemZvb2Jh ops\"]}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out said
+		w := newWorld(strings.NewReader(""), &out, &out, func(string) string { return "" })
+		code := run(t.Context(), w, append([]string{"serve", "-c", config}, tt.args...))
+		if code != tt.code || !regexp.MustCompile(tt.want).MatchString(out.String()) {
+			t.Errorf("%s: %d, want %d %q\n%s", tt.name, code, tt.code, tt.want, &out)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+			t.Errorf("%s: %v is left, %v", tt.name, left, err)
+		}
 	}
 }
 

@@ -37,8 +37,8 @@ func (f *pxeFlags) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.ipxe, "ipxe", "", "`folder` with iPXE's undionly.kpxe, snponly.efi or ipxe.efi (default "+defaultIPXE+")")
 }
 
-// open returns what boots machines, or nil where no medium was named.
-func (f *pxeFlags) open(server *netboot.Server, iface string) (*netboot.PXE, error) {
+// read returns what boots machines, or nil where no medium was named.
+func (f *pxeFlags) read(iface string) (*netboot.PXEOptions, error) {
 	if !slices.Contains(netboot.DHCPModes(), netboot.DHCPMode(f.dhcp)) {
 		return nil, usagef("--dhcp is %q, and must be proxy, reservation or off", f.dhcp)
 	}
@@ -80,7 +80,7 @@ func (f *pxeFlags) open(server *netboot.Server, iface string) (*netboot.PXE, err
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return netboot.NewPXE(server, o), nil
+	return &o, nil
 }
 
 func (f *pxeFlags) addIPXE(l *boot.Loaders) error {

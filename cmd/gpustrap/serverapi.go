@@ -33,9 +33,10 @@ func (f *serverFlags) flags(cmd *cobra.Command) {
 
 // serverClient talks to a server's API.
 type serverClient struct {
-	base  string
-	token string
-	http  *http.Client
+	base      string
+	token     string
+	tokenFile string
+	http      *http.Client
 }
 
 // connect reads what is needed to talk to the server.
@@ -68,7 +69,7 @@ func (f *serverFlags) connect(cmd *cobra.Command) (*serverClient, error) {
 		return nil, err
 	}
 	return &serverClient{
-		base: strings.TrimSuffix(f.server, "/"), token: strings.TrimSpace(string(token)),
+		base: strings.TrimSuffix(f.server, "/"), token: strings.TrimSpace(string(token)), tokenFile: tokenFile,
 		http: &http.Client{Transport: &http.Transport{TLSClientConfig: config}},
 	}, nil
 }
@@ -95,7 +96,7 @@ func (c *serverClient) call(ctx context.Context, method, path string, posted any
 	request.Header.Set("Authorization", "Bearer "+c.token)
 	answer, err := c.http.Do(request)
 	if err != nil {
-		return nil, withHint(fmt.Errorf("cannot reach the server: %w", err), "gpustrap serve runs one; --server names another")
+		return nil, c.unreached(err)
 	}
 	if answer.StatusCode == http.StatusOK {
 		return answer, nil
@@ -105,7 +106,27 @@ func (c *serverClient) call(ctx context.Context, method, path string, posted any
 	if json.NewDecoder(io.LimitReader(answer.Body, 1<<20)).Decode(&problem) != nil || problem.Error == "" {
 		problem.Error = answer.Status
 	}
-	return nil, errors.New(problem.Error)
+	err = errors.New(problem.Error)
+	if answer.StatusCode == http.StatusUnauthorized {
+		err = withHint(err, "%s is not it; gpustrap serve says at its start where it lies: name it with --token-file", c.tokenFile)
+	}
+	return nil, err
+}
+
+// unreached says why a server was not reached, and what to do about it.
+func (c *serverClient) unreached(err error) error {
+	var sent *url.Error
+	var unverified *tls.CertificateVerificationError
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.As(err, &unverified):
+		return withHint(fmt.Errorf("cannot trust the server at %s: %w", c.base, unverified.Err),
+			"--cert names its certificate: the file "+certName+" in its data folder, unless it was given another")
+	case errors.As(err, &sent):
+		err = sent.Err
+	}
+	return withHint(fmt.Errorf("cannot reach the server at %s: %w", c.base, err), "gpustrap serve runs one; --server names another")
 }
 
 // read does a request and reads its answer.

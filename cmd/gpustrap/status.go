@@ -137,7 +137,7 @@ func watchViews(ctx context.Context, w *world, client *serverClient, views []net
 		switch err := lines.Decode(&v); {
 		case ctx.Err() != nil:
 			return nil // somebody has seen enough
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return errors.New("the server has stopped")
 		case err != nil:
 			return fmt.Errorf("cannot read from the server: %w", err)
