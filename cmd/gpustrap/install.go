@@ -181,7 +181,7 @@ func (i *installRun) start(ctx context.Context, bmc *redfish.Client, medium stri
 			if left := bmc.With(tidy).Eject(tidy, medium); left != nil {
 				i.w.say("%s: the medium stays in the BMC's virtual CD: %v", i.machine.Name, left)
 			}
-			return withHint(err, "%s stays armed for its medium until it expires", i.machine.Name)
+			return withHint(err, "%s stays armed for its medium until it expires; gpustrap disarm %s takes it back", i.machine.Name, i.machine.Name)
 		}
 		i.w.say("%s: %s", i.machine.Name, step.say)
 	}

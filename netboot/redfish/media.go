@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 
@@ -46,8 +47,8 @@ func (c *Client) Insert(ctx context.Context, image string) error {
 	return failed
 }
 
-// Eject empties every virtual CD that holds the image. It is no error if none
-// does.
+// Eject empties every virtual CD that holds the image, or one of the same name. It
+// is no error if none does.
 func (c *Client) Eject(ctx context.Context, image string) error {
 	slots, err := c.virtualCDs()
 	if err != nil {
@@ -55,11 +56,18 @@ func (c *Client) Eject(ctx context.Context, image string) error {
 	}
 	var failed error
 	for _, slot := range slots {
-		if slot.Image == image && occupied(slot) {
+		if occupied(slot) && holds(slot, image) {
 			failed = errors.Join(failed, c.empty(ctx, slot))
 		}
 	}
 	return failed
+}
+
+// holds reports whether a slot names an image. Not every BMC shows the URL that it
+// was given; the name at its end is the machine's own.
+func holds(v *schemas.VirtualMedia, image string) bool {
+	name := path.Base(image)
+	return v.Image == image || path.Base(v.Image) == name || path.Base(v.ImageName) == name
 }
 
 // virtualCDs returns the machine's virtual media that take a CD: those of the

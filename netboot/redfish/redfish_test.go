@@ -87,6 +87,7 @@ func TestVendors(t *testing.T) {
 		"patch with an ETag":            {PatchOnly: true, NeedETag: true},
 		"slow":                          {Slow: 3},
 		"refuses what is occupied":      {RefuseOccupied: true, KeepImage: true},
+		"hides the URL":                 {HideImage: true},
 		"deaf system":                   {IgnoreShutdown: true},
 		"no graceful shutdown":          {NoShutdown: true},
 		"everything that goes together": {NeedProtocol: true, NeedETag: true, KeepImage: true, Slow: 2, USBCD: true, MediaUnderSystem: true, LowerCase: true},
@@ -247,17 +248,21 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 	}
 }
 
-// A BMC that sends its client to another host gets neither session nor password
-// there.
+// A BMC that sends its client to another host, or on without TLS, gets neither session
+// nor password there.
 func TestStaysAtOneHost(t *testing.T) {
 	var asked []string
 	thief := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked = append(asked, r.URL.Path) }))
 	defer thief.Close()
 	b := httptest.NewServer(http.RedirectHandler(thief.URL+"/redfish/v1/", http.StatusTemporaryRedirect))
 	defer b.Close()
-	_, err := redfish.Connect(t.Context(), redfish.Config{URL: b.URL, User: "u", Password: "p", Insecure: true, Wait: instantly})
-	if err == nil || !strings.Contains(err.Error(), "another host") || len(asked) > 0 {
-		t.Errorf("error %v, asked %v", err, asked)
+	secure := httptest.NewTLSServer(b.Config.Handler)
+	defer secure.Close()
+	for url, want := range map[string]string{b.URL: "another host", secure.URL: "without TLS"} {
+		_, err := redfish.Connect(t.Context(), redfish.Config{URL: url, User: "u", Password: "p", Insecure: true, Wait: instantly})
+		if err == nil || !strings.Contains(err.Error(), want) || len(asked) > 0 {
+			t.Errorf("error %v, want %q; asked %v", err, want, asked)
+		}
 	}
 }
 

@@ -65,20 +65,32 @@ func newHTTPClient(config Config, base *url.URL) (*http.Client, error) {
 	}
 	return &http.Client{
 		Timeout: maxQuestion,
-		Transport: oneHost{base.Host, &http.Transport{
+		Transport: oneHost{base, &http.Transport{
 			TLSClientConfig: tlsConfig, TLSHandshakeTimeout: 30 * time.Second, MaxIdleConns: 2, IdleConnTimeout: time.Minute,
 		}},
 	}, nil
 }
 
-// oneHost refuses every other host, and cuts answers that have no end.
+// oneHost refuses every other host, and to go on without TLS where there is some, and
+// cuts answers that have no end.
 type oneHost struct {
-	host string
+	base *url.URL
 	http.RoundTripper
 }
 
+// port returns the port that a URL leads to.
+func port(u *url.URL) string {
+	if p := u.Port(); p != "" {
+		return p
+	}
+	return map[string]string{"http": "80", "https": "443"}[u.Scheme]
+}
+
 func (o oneHost) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Host != o.host {
+	switch {
+	case r.URL.Scheme != o.base.Scheme && r.URL.Scheme != "https":
+		return nil, errors.New("the BMC sends us on to a connection without TLS")
+	case !strings.EqualFold(r.URL.Hostname(), o.base.Hostname()), r.URL.Scheme == o.base.Scheme && port(r.URL) != port(o.base):
 		return nil, fmt.Errorf("the BMC sends us on to another host, %s", printable(r.URL.Host))
 	}
 	resp, err := o.RoundTripper.RoundTrip(r)

@@ -34,6 +34,7 @@ type Options struct {
 	NeedCredentials   bool // and UserName and Password
 	RefuseOptional    bool // Inserted and WriteProtected are refused (Supermicro X11)
 	KeepImage         bool // the image's URL stays after EjectMedia (Supermicro)
+	HideImage         bool // the image's name is shown, and not its URL
 	RefuseOccupied    bool // InsertMedia is refused while something is inserted
 	Slow              int  // actions answer 202; the task is done after so many questions
 	FailTask          bool // and then has failed
@@ -365,7 +366,11 @@ func (b *BMC) medium(path string) map[string]any {
 		"@odata.id": path, "@odata.type": "#VirtualMedia.v1_3_0.VirtualMedia", "Id": "CD1", "Name": "Virtual CD", "MediaTypes": []string{"CD", "DVD"},
 		"Image": nil, "ImageName": "", "Inserted": b.inserted, "WriteProtected": true, "ConnectedVia": "NotConnected",
 	}
-	if b.image != "" {
+	switch {
+	case b.image == "":
+	case b.options.HideImage:
+		m["ImageName"] = b.image[strings.LastIndexByte(b.image, '/')+1:]
+	default:
 		m["Image"] = b.image
 	}
 	if b.inserted {
