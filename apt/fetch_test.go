@@ -307,4 +307,10 @@ func TestPackagesOfSHA512(t *testing.T) {
 	if err != nil || l.Packages[0].SHA256 != sum(content) || filepath.Base(paths[l.Packages[0].Key]) != sum(content)+".deb" {
 		t.Errorf("%v, %+v, %v", paths, l.Packages[0], err)
 	}
+	// The lock's file still lacks the SHA-256; the cache has it, and the package.
+	delete(m.files, "pool/dkms_3_all.deb")
+	l.Packages[0].SHA256 = ""
+	if _, err := apt.FetchPackages(t.Context(), l, o); err != nil || l.Packages[0].SHA256 != sum(content) {
+		t.Errorf("from the cache: %+v, %v", l.Packages[0], err)
+	}
 }

@@ -6,11 +6,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 
+	"github.com/google/renameio/v2/maybe"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gpustrap/gpustrap/download"
 )
+
+// sha256Form is a SHA-256 sum as locks and the cache have it.
+var sha256Form = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // FetchPackages brings the lock's packages into the cache, where each lies under
 // packages/ by its SHA-256, and returns their paths by key. What is there already
@@ -65,8 +70,13 @@ func (f *fetcher) fetchPackage(ctx context.Context, l *Lock, p *LockedPackage, f
 }
 
 // complete brings a package for which SHA-512 alone vouches, and learns its
-// SHA-256.
+// SHA-256, which the cache keeps for the next run.
 func (f *fetcher) complete(ctx context.Context, p *LockedPackage, folder string) error {
+	note := filepath.Join(folder, p.SHA512+".sha256")
+	if text, err := os.ReadFile(note); err == nil && sha256Form.Match(text) {
+		p.SHA256 = string(text)
+		return nil
+	}
 	name, err := f.bySHA512(ctx, p.URL, IndexFile{Size: p.Size, SHA512: p.SHA512}, filepath.Join(folder, p.SHA512))
 	if err != nil {
 		return err
@@ -78,6 +88,9 @@ func (f *fetcher) complete(ctx context.Context, p *LockedPackage, folder string)
 	p.SHA256 = sum256(content)
 	if err := os.Rename(name, filepath.Join(folder, p.SHA256+".deb")); err != nil {
 		return fmt.Errorf("cannot keep the package: %w", err)
+	}
+	if err := maybe.WriteFile(note, []byte(p.SHA256), 0o644); err != nil {
+		return fmt.Errorf("cannot keep the package's SHA-256: %w", err)
 	}
 	return nil
 }
