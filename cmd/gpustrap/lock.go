@@ -103,15 +103,18 @@ func needLock(name string) (*apt.Lock, error) {
 }
 
 func diffLocks(w *world, before, after string) error {
-	a, err := needLock(before)
-	if err != nil {
-		return err
+	var locks []*apt.Lock
+	for _, name := range []string{before, after} {
+		lock, err := readLock(name)
+		if err == nil && lock == nil {
+			err = fmt.Errorf("there is no %s", name)
+		}
+		if err != nil {
+			return err
+		}
+		locks = append(locks, lock)
 	}
-	b, err := needLock(after)
-	if err != nil {
-		return err
-	}
-	return w.print("%s", apt.Diff(a, b))
+	return w.print("%s", apt.Diff(locks[0], locks[1]))
 }
 
 func checkLock(w *world, cmd *cobra.Command) error {
