@@ -30,7 +30,7 @@ printf '\n== kill -9 in the middle of writing a device, 50 times\n'
 GPUSTRAP_KILLS=50 "$go" test -v -timeout 60m -run '^TestKilled$' ./e2e/usb
 
 printf '\n== ten thousand machines installed over HTTP, and a hundred kills of the server\n'
-GPUSTRAP_SOAK=1 "$go" test -v -timeout 70m -run '^TestLongStorm$' ./netboot
+GPUSTRAP_SOAK=1 "$go" test -v -timeout 70m -run '^(TestFleetStorm|TestKillStorm)$' ./netboot
 
 printf '\n== boots that CI leaves out, and an installation from an altered medium\n'
 GPUSTRAP_SOAK=1 "$go" test -v -timeout 90m -run '^(TestBootMatrix|TestCollection|TestInstallOffline)$' ./e2e

@@ -231,6 +231,8 @@ func statusOf(err error) int {
 		return http.StatusNotFound
 	case errors.Is(err, state.ErrActive), errors.Is(err, state.ErrInstalled), errors.Is(err, state.ErrIdle), errors.Is(err, state.ErrConflict):
 		return http.StatusConflict
+	case errors.Is(err, state.ErrFull):
+		return http.StatusInsufficientStorage
 	case errors.Is(err, errUnmatched), errors.Is(err, errNoMedium), errors.Is(err, errUnrendered):
 		return http.StatusUnprocessableEntity
 	}

@@ -81,8 +81,11 @@ func (s *Server) Claim(ctx context.Context, id Identity) (Decision, bool) {
 		s.o.Log.Info("boots from its disk", "machine", d.Machine.Name, "why", why)
 		return Decision{Machine: d.Machine, Why: why}, true
 	}
+	if err := s.intake.settle(ctx, d.Machine.Name); err != nil {
+		return deny("what it reported cannot be written down: " + err.Error())
+	}
 	for range claims {
-		r, err := s.o.Store.Get(ctx, d.Machine.Name)
+		r, err := s.latest(ctx, d.Machine.Name)
 		if errors.Is(err, state.ErrUnknown) {
 			return deny(neverArmed)
 		}

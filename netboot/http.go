@@ -1,12 +1,15 @@
 package netboot
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/gpustrap/gpustrap/netboot/events"
+	"github.com/gpustrap/gpustrap/netboot/state"
 )
 
 // Handler answers machines: plain HTTP on the provisioning network.
@@ -61,12 +64,29 @@ func NewHTTP(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// serveHealth answers 200 while the store answers.
+// serveHealth answers 200 while the store answers and can be written.
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
-	if err := s.o.Store.Healthy(r.Context()); err != nil {
-		s.o.Log.Error("not healthy", "why", err)
+	switch err := s.o.Store.Healthy(r.Context()); {
+	case errors.Is(err, state.ErrFull):
+		http.Error(w, state.ErrFull.Error()+": no machine takes a step until there is room", http.StatusServiceUnavailable)
+	case err != nil:
 		http.Error(w, "the server's state cannot be read", http.StatusServiceUnavailable)
-		return
+	default:
+		_, _ = w.Write([]byte("ok\n"))
 	}
-	_, _ = w.Write([]byte("ok\n"))
+}
+
+// checkHealth says in the log when the store begins to fail, and when that is over. It
+// returns what it found, for the next time.
+func (s *Server) checkHealth(ctx context.Context, before error) error {
+	err := s.o.Store.Healthy(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return before
+	case err != nil && before == nil:
+		s.o.Log.Error("not healthy: no machine takes a step", "why", err)
+	case err == nil && before != nil:
+		s.o.Log.Info("healthy again")
+	}
+	return err
 }

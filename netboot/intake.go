@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -115,24 +117,41 @@ func (in *intake) take(ctx context.Context, r *state.Record, e events.Event) {
 	}
 }
 
-// retry takes down what the store did not take, unless the machine was armed again
-// since: it says nothing of what was begun then.
+// retry takes down what the store did not take.
 func (in *intake) retry(ctx context.Context) {
 	in.mu.Lock()
-	pending := in.pending
-	in.pending = map[string]untaken{}
+	machines := slices.Collect(maps.Keys(in.pending))
 	in.mu.Unlock()
-	for machine, u := range pending {
-		r := in.s.board.record(machine)
-		if r == nil || r.Generation != u.generation || in.s.reached(ctx, r, u.event) == nil {
-			continue
+	for _, machine := range machines {
+		if err := in.settle(ctx, machine); err != nil {
+			return // the others wait for the same store
 		}
-		in.mu.Lock()
-		if _, newer := in.pending[machine]; !newer {
-			in.pending[machine] = u
-		}
-		in.mu.Unlock()
 	}
+}
+
+// settle takes down what the store did not take of a machine. Until it has, nobody
+// knows how far the machine is.
+func (in *intake) settle(ctx context.Context, machine string) error {
+	in.mu.Lock()
+	waits, ok := in.pending[machine]
+	in.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	defer cancel()
+	// What was begun since by arming the machine again it says nothing of.
+	if r := in.s.board.record(machine); r != nil && r.Generation == waits.generation {
+		if err := in.s.reached(ctx, r, waits.event); err != nil {
+			return err
+		}
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if now := in.pending[machine]; now.generation == waits.generation && now.event.Name == waits.event.Name && now.event.Time.Equal(waits.event.Time) {
+		delete(in.pending, machine)
+	}
+	return nil
 }
 
 // The events that are milestones, as Subiquity 24.04 names them.
@@ -197,7 +216,7 @@ func (s *Server) reached(ctx context.Context, r *state.Record, e events.Event) e
 		}
 	}
 	for range claims {
-		now, err := s.o.Store.Get(ctx, r.Machine)
+		now, err := s.latest(ctx, r.Machine)
 		if errors.Is(err, state.ErrUnknown) || err == nil && now.Generation != r.Generation {
 			return nil // it is another installation's by now
 		}

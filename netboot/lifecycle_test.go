@@ -332,3 +332,58 @@ func TestOneMachine(t *testing.T) {
 		t.Error("any hardware is answered")
 	}
 }
+
+// TestClockJumps sets the clock far back and forth between all steps of an
+// installation: it comes to its end, and is none a second time.
+func TestClockJumps(t *testing.T) {
+	for _, jump := range []time.Duration{-24 * time.Hour, 24 * time.Hour, -10 * 365 * 24 * time.Hour, 10 * 365 * 24 * time.Hour} {
+		t.Run(jump.String(), func(t *testing.T) {
+			b := newBench(t, fleet(1))
+			r := b.arm(0, ArmOrder{})
+			b.clock.pass(jump)
+			b.Sweep(t.Context())
+			if jump > 0 { // its time is over, whoever says so
+				b.want(0, state.Expired)
+				if d := b.boot(0); d.Install {
+					t.Error("what has expired is installed")
+				}
+				r = b.arm(0, ArmOrder{})
+			}
+			d := b.boot(0)
+			if status, _ := get(t, d.Seed+"user-data"); status != 200 {
+				t.Fatal(status)
+			}
+			b.clock.pass(-jump.Abs())
+			b.Sweep(t.Context())
+			if status, _ := get(t, d.Seed+"user-data"); status != 410 {
+				t.Errorf("the seed is open for longer: %d", status)
+			}
+			b.want(0, state.Seeded)
+			report := b.reportURL(r)
+			post(t, report+"/event", event(eventInstall, "start", "", "", 1))
+			post(t, report+"/event", event(eventWrite, "start", "", "", 2))
+			for _, back := range []time.Duration{jump, -2 * jump, jump} {
+				b.clock.pass(back)
+				b.Sweep(t.Context())
+				if d := b.boot(0); d.Install {
+					t.Errorf("%s later it is installed again, as %s", back, b.phase(0))
+				}
+			}
+			post(t, report+"/event", event(eventShutdown, "start", "", "", 3))
+			b.want(0, state.Installed)
+			b.clock.pass(-jump.Abs())
+			b.Sweep(t.Context())
+			if status := post(t, report+"/receipt", fmt.Sprintf(proofOf, "node00000", true, "GPU-ready: x")); status != 204 {
+				t.Error(status)
+			}
+			b.want(0, state.Ready)
+			for _, back := range []time.Duration{jump, -2 * jump} {
+				b.clock.pass(back)
+				b.Sweep(t.Context())
+				if d := b.boot(0); d.Install || b.phase(0) != state.Ready {
+					t.Errorf("after all it is %s", b.phase(0))
+				}
+			}
+		})
+	}
+}

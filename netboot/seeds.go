@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -142,9 +143,9 @@ func (s *Server) open(r *state.Record) bool {
 	case state.Booting:
 		return true
 	case state.Seeded:
-		return now.Before(r.Since.Add(seedOpen))
+		return now.Sub(r.Since).Abs() < seedOpen // a clock set back does not open it longer
 	case state.Installing:
-		return now.Before(r.At(state.Installing).Add(s.o.Limits.SeedGrace))
+		return now.Sub(r.At(state.Installing)).Abs() < s.o.Limits.SeedGrace
 	case state.Stalled:
 		return r.At(state.Installing).IsZero()
 	}
@@ -181,12 +182,21 @@ func (s *Server) serveSeed(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 	case errors.Is(err, errClosed), errors.Is(err, state.ErrConflict):
 		http.Error(w, errClosed.Error(), http.StatusGone)
+	case errors.Is(err, state.ErrFull):
+		s.refuse(w, err) // cloud-init asks again
 	case err != nil:
 		s.o.Log.Error("cannot serve a seed", "machine", m.Name, "why", err)
 		http.Error(w, "the seed cannot be made; the server's log says why", http.StatusInternalServerError)
 	default:
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
+		if r.Method == http.MethodGet && r.Header.Get("Range") == "" {
+			// In one piece: ServeContent would copy it through a small buffer.
+			w.Header().Set("Accept-Ranges", "bytes")
+			w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+			_, _ = w.Write(content) // a client that is gone asks again
+			return
+		}
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 	}
 }

@@ -77,12 +77,14 @@ func (s *Server) Run(ctx context.Context) {
 	group.Go(func() {
 		every := time.NewTicker(s.o.Limits.Check)
 		defer every.Stop()
+		var health error
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-every.C:
 			}
+			health = s.checkHealth(ctx, health)
 			s.Reload(ctx)
 			s.Sweep(ctx)
 		}

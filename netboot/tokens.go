@@ -23,7 +23,7 @@ var errTooMany = errors.New("too many wrong tokens from this address")
 func (s *Server) lookup(ctx context.Context, token state.Token, purpose state.Purpose, address string) (*state.Record, error) {
 	if machine, ok := s.board.byToken(token); ok {
 		// What the memory has may be late: the store decides.
-		r, err := s.o.Store.Get(ctx, machine)
+		r, err := s.latest(ctx, machine)
 		if err != nil {
 			return nil, err
 		}
@@ -51,6 +51,14 @@ func (s *Server) lookup(ctx context.Context, token state.Token, purpose state.Pu
 	return r, err
 }
 
+// latest returns a machine's record as the store has it.
+func (s *Server) latest(ctx context.Context, machine string) (*state.Record, error) {
+	if known := s.board.record(machine); known != nil {
+		return s.o.Store.Latest(ctx, known)
+	}
+	return s.o.Store.Get(ctx, machine)
+}
+
 // refuse answers a request whose token opens nothing.
 func (s *Server) refuse(w http.ResponseWriter, err error) {
 	switch {
@@ -59,6 +67,8 @@ func (s *Server) refuse(w http.ResponseWriter, err error) {
 		http.Error(w, err.Error(), http.StatusTooManyRequests)
 	case errors.Is(err, state.ErrUnknown):
 		http.Error(w, "there is nothing here, or not any more", http.StatusNotFound)
+	case errors.Is(err, state.ErrFull): // the log says so once
+		http.Error(w, state.ErrFull.Error(), http.StatusServiceUnavailable)
 	default:
 		s.o.Log.Error("cannot answer", "why", err)
 		http.Error(w, "the server's state cannot be read", http.StatusServiceUnavailable)

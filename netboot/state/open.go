@@ -42,9 +42,8 @@ func Embedded(ctx context.Context, folder string) (*Store, error) {
 	cfg.TickMs, cfg.ElectionMs = 20, 100
 	cfg.LogLevel = "warn"
 	cfg.LogOutputs = []string{log}
-	// Old revisions are of no use; a storm of installations makes many.
-	cfg.AutoCompactionMode = embed.CompactorModeRevision
-	cfg.AutoCompactionRetention = "10000"
+	// There is no other member that could want the log from the memory.
+	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 2000, 100
 	server, err := embed.StartEtcd(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start the embedded etcd (%s says more): %w", log, err)
@@ -59,7 +58,15 @@ func Embedded(ctx context.Context, folder string) (*Store, error) {
 		return nil, fmt.Errorf("cannot start the embedded etcd: %w", ctx.Err())
 	}
 	client := v3client.New(server.Server)
-	return &Store{client: client, close: func() error {
+	compacting, stop := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		compact(compacting, client)
+	}()
+	return &Store{client: client, single: true, room: func() error { return room(folder) }, close: func() error {
+		stop()
+		<-ended
 		err := client.Close()
 		if errors.Is(err, context.Canceled) {
 			err = nil // the in-process client has no connection to close
@@ -67,6 +74,51 @@ func Embedded(ctx context.Context, folder string) (*Store, error) {
 		server.Close()
 		return err
 	}}, nil
+}
+
+// spare is what must be free on the disk for a step to be taken, in bytes. etcd ends its
+// process when it cannot write: its log grows by 64 MiB at a time, its database as it
+// needs.
+const spare = 128 << 20
+
+// room fails with ErrFull where the folder's disk has no spare room left.
+func room(folder string) error {
+	free, err := freeBytes(folder)
+	if err != nil {
+		return fmt.Errorf("cannot tell how full the disk of the server's state is: %w", err)
+	}
+	if free < spare {
+		return fmt.Errorf("%w: %d MiB are free under %s, and %d MiB must be", ErrFull, free>>20, folder, spare>>20)
+	}
+	return nil
+}
+
+// Old revisions are of no use but to a Watch that is late, and a storm of installations
+// makes thousands in a second: etcd's own compactor would come for them every five
+// minutes only.
+const (
+	compactEvery  = 5 * time.Second
+	keptRevisions = 1000
+)
+
+// compact drops old revisions until the context is done.
+func compact(ctx context.Context, client *clientv3.Client) {
+	every := time.NewTicker(compactEvery)
+	defer every.Stop()
+	for last := int64(0); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+		}
+		answer, err := client.Get(ctx, machinePrefix, clientv3.WithCountOnly())
+		if err != nil || answer.Header.Revision-keptRevisions < last+keptRevisions {
+			continue // where it fails, the next time will do
+		}
+		if _, err := client.Compact(ctx, answer.Header.Revision-keptRevisions); err == nil {
+			last = answer.Header.Revision - keptRevisions
+		}
+	}
 }
 
 // dialTimeout is how long the first connection to a cluster may take.

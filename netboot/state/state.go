@@ -237,6 +237,9 @@ var (
 	// ErrConflict: the machine is not where the step begins; somebody else took it,
 	// or another generation has begun.
 	ErrConflict = errors.New("the machine's state is another one by now")
+	// ErrFull: the disk that the state lies on is nearly full. What is there can be
+	// read; steps can be taken again when there is room.
+	ErrFull = errors.New("the disk of the server's state is full")
 	// ErrActive: an installation is under way.
 	ErrActive = errors.New("an installation is under way")
 	// ErrIdle: there is nothing to disarm.

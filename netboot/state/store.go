@@ -26,6 +26,10 @@ const maxHistory = 64
 type Store struct {
 	client *clientv3.Client
 	close  func() error
+	// single is set where the etcd has one member: what it acknowledged it has applied,
+	// so its reads need not ask whether it still leads.
+	single bool
+	room   func() error // fails where no more may be written; nil: it may
 }
 
 // Close ends the store. What was acknowledged is on the disk.
@@ -33,7 +37,7 @@ func (s *Store) Close() error { return s.close() }
 
 // Get returns a machine's record. It fails with ErrUnknown where there is none.
 func (s *Store) Get(ctx context.Context, machine string) (*Record, error) {
-	answer, err := s.client.Get(ctx, machinePrefix+machine)
+	answer, err := s.get(ctx, machinePrefix+machine)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the state of %s: %w", machine, err)
 	}
@@ -41,6 +45,30 @@ func (s *Store) Get(ctx context.Context, machine string) (*Record, error) {
 		return nil, fmt.Errorf("%s: %w", machine, ErrUnknown)
 	}
 	return decode(answer.Kvs[0].Value, answer.Kvs[0].ModRevision)
+}
+
+// Latest returns the record that known has become: the very same where nothing has
+// changed, which costs less than a Get.
+func (s *Store) Latest(ctx context.Context, known *Record) (*Record, error) {
+	answer, err := s.get(ctx, machinePrefix+known.Machine)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the state of %s: %w", known.Machine, err)
+	}
+	if len(answer.Kvs) == 0 {
+		return nil, fmt.Errorf("%s: %w", known.Machine, ErrUnknown)
+	}
+	if kv := answer.Kvs[0]; kv.ModRevision != known.Revision {
+		return decode(kv.Value, kv.ModRevision)
+	}
+	return known, nil
+}
+
+// get reads what is at a key now.
+func (s *Store) get(ctx context.Context, key string) (*clientv3.GetResponse, error) {
+	if s.single {
+		return s.client.Get(ctx, key, clientv3.WithSerializable())
+	}
+	return s.client.Get(ctx, key)
 }
 
 // listPage is how many records are read at a time.
@@ -79,7 +107,7 @@ func (s *Store) List(ctx context.Context) (records []*Record, revision int64, er
 // ByToken returns the record that a token belongs to, of the machine's present
 // generation. It fails with ErrUnknown for any other token.
 func (s *Store) ByToken(ctx context.Context, token Token, purpose Purpose) (*Record, error) {
-	answer, err := s.client.Get(ctx, tokenPrefix+token.Hash().String())
+	answer, err := s.get(ctx, tokenPrefix+token.Hash().String())
 	if err != nil {
 		return nil, fmt.Errorf("cannot look a token up: %w", err)
 	}
@@ -245,7 +273,7 @@ func (s *Store) read(ctx context.Context, machine string) (*Record, error) {
 	if machine == "" || strings.ContainsAny(machine, "/\x00") {
 		return nil, fmt.Errorf("%q is no machine's name", machine)
 	}
-	answer, err := s.client.Get(ctx, machinePrefix+machine)
+	answer, err := s.get(ctx, machinePrefix+machine)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the state of %s: %w", machine, err)
 	}
@@ -260,6 +288,9 @@ func (s *Store) read(ctx context.Context, machine string) (*Record, error) {
 func (s *Store) replace(ctx context.Context, old, next *Record, further ...clientv3.Op) (bool, error) {
 	value, err := json.Marshal(next)
 	if err != nil {
+		return false, fmt.Errorf("cannot write the state of %s: %w", next.Machine, err)
+	}
+	if err := s.roomLeft(); err != nil {
 		return false, fmt.Errorf("cannot write the state of %s: %w", next.Machine, err)
 	}
 	key, revision := machinePrefix+next.Machine, int64(0)
@@ -303,8 +334,20 @@ func decode(value []byte, revision int64) (*Record, error) {
 	return r, nil
 }
 
-// Healthy reports whether the store answers.
+// roomLeft fails with ErrFull where nothing more may be written.
+func (s *Store) roomLeft() error {
+	if s.room == nil {
+		return nil
+	}
+	return s.room()
+}
+
+// Healthy reports whether the store answers and can be written. It fails with ErrFull
+// where it can only be read.
 func (s *Store) Healthy(ctx context.Context) error {
+	if err := s.roomLeft(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if _, err := s.client.Get(ctx, machinePrefix, clientv3.WithCountOnly()); err != nil {
