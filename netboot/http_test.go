@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -106,6 +107,7 @@ func TestWrongTokens(t *testing.T) {
 		return answer.Code
 	}
 	found := map[int]int{}
+	goroutines, before := runtime.NumGoroutine(), heap()
 	for i := range tries {
 		wrong := fmt.Sprintf("%032x", i)
 		found[ask("GET", "/s/"+wrong+"/user-data")]++
@@ -113,6 +115,12 @@ func TestWrongTokens(t *testing.T) {
 	}
 	if found[404] != b.o.Limits.WrongTokens || found[429] != 2*tries-found[404] {
 		t.Errorf("%v", found)
+	}
+	if left := heap() - before; left > 2<<20 {
+		t.Errorf("%d wrong tokens leave %d bytes", 2*tries, left)
+	}
+	if left := runtime.NumGoroutine() - goroutines; left > 5 {
+		t.Errorf("%d wrong tokens leave %d goroutines", 2*tries, left)
 	}
 	if status := ask("GET", strings.TrimPrefix(d.Seed, b.http.URL)+"user-data"); status != 200 {
 		t.Errorf("the right token: %d", status)
@@ -131,7 +139,16 @@ func TestWrongTokens(t *testing.T) {
 	}
 }
 
-// TestSlowClients: connections that send nothing do not keep others from theirs.
+// heap returns how many bytes are in use.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// TestSlowClients: connections that send nothing do not keep others from theirs, and
+// leave nothing behind.
 func TestSlowClients(t *testing.T) {
 	b := newBench(t, fleet(1))
 	server := NewHTTP(b.Handler(), b.o.Log)
@@ -142,6 +159,7 @@ func TestSlowClients(t *testing.T) {
 	}
 	go func() { _ = server.Serve(listener) }()
 	defer func() { _ = server.Close() }()
+	goroutines, before := runtime.NumGoroutine(), heap()
 	var group sync.WaitGroup
 	for range 200 {
 		group.Go(func() {
@@ -170,6 +188,16 @@ func TestSlowClients(t *testing.T) {
 		t.Error("nobody else is answered")
 	}
 	group.Wait()
+	http.DefaultClient.CloseIdleConnections()
+	left := 0
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if left = runtime.NumGoroutine() - goroutines; left <= 5 {
+			break
+		}
+	}
+	if bytes := heap() - before; left > 5 || bytes > 4<<20 {
+		t.Errorf("200 slow clients leave %d goroutines and %d bytes", left, bytes)
+	}
 }
 
 func TestEventsThatAreNone(t *testing.T) {

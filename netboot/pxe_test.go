@@ -1,6 +1,7 @@
 package netboot
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"errors"
@@ -46,7 +47,7 @@ type bootBench struct {
 	medium *Medium
 }
 
-func newBootBench(t *testing.T, yaml string, mode DHCPMode) *bootBench {
+func newBootBench(t testing.TB, yaml string, mode DHCPMode) *bootBench {
 	t.Helper()
 	b := newBench(t, yaml)
 	file := isotest.Medium{Small: true, Files: map[string]string{"EFI/boot/bootx64.efi": efiProgram("shim")}}.Make(t)
@@ -384,6 +385,55 @@ func TestImageCache(t *testing.T) {
 	if made.Load() != 4 {
 		t.Error("a failure is remembered")
 	}
+}
+
+// FuzzRawRequests sends what no client would send, as it comes from the wire: whatever
+// it is, nothing breaks, no range has other bytes than the image, and without its token
+// no seed goes out.
+func FuzzRawRequests(f *testing.F) {
+	b := newBootBench(f, fleet(2), DHCPProxy)
+	b.arm(0, ArmOrder{})
+	seed := strings.TrimPrefix(b.boot(0).Seed, b.http.URL)
+	image := strings.TrimPrefix(b.MediumURL(b.arm(1, ArmOrder{Via: state.Medium})), b.http.URL)
+	medium := "/medium/" + b.medium.ID + "/" + b.medium.Name
+	whole := make([]byte, b.medium.Image.Size())
+	if _, err := b.medium.Image.ReadAt(whole, 0); err != nil {
+		f.Fatal(err)
+	}
+	for _, path := range []string{
+		"TOKEN/user-data", "//TOKEN//meta-data", "TOKEN/../../healthz", "/s/%2e%2e/x/user-data", "/s//user-data", "/iso//node00001.iso", "IMAGE", "MEDIUM",
+		"/boot.ipxe?mac=52-54-00-00-00-00&uuid=%zz&serial=%00", "/grub/grub.cfg-52:54:00:00:00:01", "//grubx64.efi", "/boot/..%2f..%2fetc/passwd", "*", "http://x/healthz", "/report/x/receipt",
+	} {
+		f.Add([]byte("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n"))
+	}
+	for _, value := range []string{"bytes=0-0", "bytes=-1", "bytes=5-2", "bytes=0-,0-,0-,0-", "bytes=18446744073709551615-", "bytes=1-2,9999999999999-", "lines=1", "bytes= 1 - 2"} {
+		f.Add([]byte("GET MEDIUM HTTP/1.1\r\nHost: x\r\nRange: " + value + "\r\nIf-Range: \"x\"\r\n\r\n"))
+		f.Add([]byte("HEAD IMAGE HTTP/1.0\r\nRange: " + value + "\r\n\r\n"))
+	}
+	f.Add([]byte("POST /report/x/event HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n{"))
+	f.Add([]byte("POST /report/x/event HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n{}"))
+	handler := b.PXE.Handler()
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		raw = bytes.ReplaceAll(bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("TOKEN"), []byte(seed)), []byte("IMAGE"), []byte(image)), []byte("MEDIUM"), []byte(medium))
+		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
+		if err != nil {
+			t.Skip()
+		}
+		r.RemoteAddr = "10.0.0.9:1"
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, r)
+		if answer.Code >= 500 {
+			t.Errorf("%q: %d %.200s", raw, answer.Code, answer.Body)
+		}
+		body := answer.Body.Bytes()
+		if bytes.Contains(body, []byte("autoinstall:")) && !bytes.Contains(raw, []byte(strings.Trim(seed, "/"))) && !bytes.Contains(raw, []byte(strings.Trim(image, "/"))) {
+			t.Errorf("%q gets a seed", raw)
+		}
+		var from, to int64
+		if n, _ := fmt.Sscanf(answer.Header().Get("Content-Range"), "bytes %d-%d/", &from, &to); n == 2 && r.Method == http.MethodGet && bytes.Contains(raw, []byte(medium)) && answer.Code == http.StatusPartialContent && !bytes.Equal(body, whole[from:to+1]) {
+			t.Errorf("%q: bytes %d to %d are others", raw, from, to)
+		}
+	})
 }
 
 func TestOpenMedium(t *testing.T) {
