@@ -17,7 +17,7 @@ packages="
 	qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64
 	dnsmasq-base ipxe ipxe-qemu qemu-block-extra
 	cloud-init whois jq shellcheck systemd
-	python3-sushy cryptsetup-bin clevis-luks clevis-tpm2 swtpm tpm2-tools nginx-light
+	python3-sushy cryptsetup-bin clevis-luks clevis-tpm2 swtpm tpm2-tools nginx-light wrk
 "
 # Ubuntu has its browser as a snap alone; the tests of the page are skipped there.
 if grep -q '^ID=debian' /etc/os-release 2>/dev/null; then
