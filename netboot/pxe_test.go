@@ -412,7 +412,7 @@ func FuzzRawRequests(f *testing.F) {
 	}
 	f.Add([]byte("POST /report/x/event HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n{"))
 	f.Add([]byte("POST /report/x/event HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n{}"))
-	handler := b.PXE.Handler()
+	handler := b.Handler()
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		raw = bytes.ReplaceAll(bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("TOKEN"), []byte(seed)), []byte("IMAGE"), []byte(image)), []byte("MEDIUM"), []byte(medium))
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
