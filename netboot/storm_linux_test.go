@@ -65,7 +65,7 @@ func stormServer() error {
 		return err
 	}
 	s, err := New(ctx, Options{
-		Source: source(filepath.Join(folder, "gpustrap.yaml")), Store: store, Key: state.Key("secret"), AdminToken: "storm",
+		Source: source(filepath.Join(folder, "gpustrap.yaml")), Store: store, Key: state.Key("secret"), AdminToken: "storm", PublicPages: true,
 		Events: filepath.Join(folder, "events"), Base: "http://" + listener.Addr().String(), Now: time.Now,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})), Audit: slog.New(slog.DiscardHandler),
 	})
