@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"embed"
 	"fmt"
 	"io"
 	"io/fs"
@@ -67,6 +68,9 @@ closes the seed; here whoever reaches the port reads every seed.`,
 			if err != nil || base.Scheme != "http" || base.Host == "" || strings.Trim(base.Path, "/") != "" {
 				return usagef("--url is %q, and must be where machines reach nginx, such as http://10.0.0.2:8080", f.url)
 			}
+			if address, err := netip.ParseAddr(base.Hostname()); slices.Contains(f.formats, formatDnsmasq) && (err != nil || !address.Is4()) {
+				return usagef("dnsmasq needs an IPv4 address in --url, and it has %q", base.Hostname())
+			}
 			project, err := loadProject(w, cmd)
 			if err != nil {
 				return err
@@ -119,6 +123,11 @@ func export(ctx context.Context, w *world, cmd *cobra.Command, project *plan.Pro
 	if t.medium, err = boot.ReadMedium(stock.Image); err != nil {
 		return fmt.Errorf("%s: %w", stock.name, err)
 	}
+	for _, m := range machines {
+		if err := plan.CheckMedium(m, t.medium.Description); err != nil {
+			return err
+		}
+	}
 	if t.iso, err = filepath.Abs(stock.name); err != nil {
 		return err
 	}
@@ -143,17 +152,17 @@ func export(ctx context.Context, w *world, cmd *cobra.Command, project *plan.Pro
 
 // write writes a file that nginx serves. Only the seeds are secret, but they are of
 // one folder with the others: all is for its owner alone.
-func (t *exportTree) write(name string, data []byte) error {
+func (t *exportTree) write(name string, data io.Reader) error {
 	return writeInto(filepath.Join(t.root, filepath.FromSlash(name)), data, 0o700, secretFile)
 }
 
 // writeInto writes a file and the folder that it lies in.
-func writeInto(path string, data []byte, folder, file fs.FileMode) error {
+func writeInto(path string, data io.Reader, folder, file fs.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), folder); err != nil {
 		return err
 	}
 	return replaceFile(path, file, func(out io.Writer) error {
-		_, err := out.Write(data)
+		_, err := io.Copy(out, data)
 		return err
 	})
 }
@@ -172,20 +181,21 @@ func (t *exportTree) writeMedium(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			data, err := io.ReadAll(io.NewSectionReader(extents, 0, extents.Size()))
-			if err != nil {
-				return err
-			}
-			if err := t.write(t.below()+name, data); err != nil {
+			if err := t.write(t.below()+name, io.NewSectionReader(extents, 0, extents.Size())); err != nil {
 				return err
 			}
 		}
 	}
 	link := filepath.Join(t.root, filepath.FromSlash(t.below()+isoName))
-	if err := os.Remove(link); err != nil && !os.IsNotExist(err) {
+	// Whoever reads it meanwhile finds the one or the other.
+	fresh := link + ".new"
+	if err := os.Remove(fresh); err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	return os.Symlink(t.iso, link)
+	if err := os.Symlink(t.iso, fresh); err != nil {
+		return err
+	}
+	return os.Rename(fresh, link)
 }
 
 // writeMachines writes each machine's seed and its boot script, and the scripts that
@@ -200,7 +210,7 @@ func (t *exportTree) writeMachines(project *plan.Project, machines []*plan.Machi
 			return err
 		}
 		// Where it is not there, cloud-init asks ten times.
-		if err := t.write("seeds/"+m.Name+"/network-config", nil); err != nil {
+		if err := t.write("seeds/"+m.Name+"/network-config", strings.NewReader("")); err != nil {
 			return err
 		}
 		for _, mac := range m.Match.MACs {
@@ -208,7 +218,7 @@ func (t *exportTree) writeMachines(project *plan.Project, machines []*plan.Machi
 			if err != nil {
 				return err
 			}
-			if err := t.write("machine/"+boot.Hyphens(mac)+".ipxe", []byte(script)); err != nil {
+			if err := t.write("machine/"+boot.Hyphens(mac)+".ipxe", strings.NewReader(script)); err != nil {
 				return err
 			}
 		}
@@ -217,11 +227,11 @@ func (t *exportTree) writeMachines(project *plan.Project, machines []*plan.Machi
 	if err != nil {
 		return err
 	}
-	if err := t.write("local.ipxe", []byte(local)); err != nil {
+	if err := t.write("local.ipxe", strings.NewReader(local)); err != nil {
 		return err
 	}
 	first := "#!ipxe\nchain " + t.base + "/machine/${netX/mac:hexhyp}.ipxe || chain " + t.base + "/local.ipxe\n"
-	return t.write("boot.ipxe", []byte(first))
+	return t.write("boot.ipxe", strings.NewReader(first))
 }
 
 func (t *exportTree) script(m *plan.Machine, mac net.HardwareAddr) (string, error) {
@@ -234,46 +244,11 @@ func (t *exportTree) script(m *plan.Machine, mac net.HardwareAddr) (string, erro
 	return t.medium.Start(m.Name, plan.WantsHWE(m), at, mac, args...).IPXE()
 }
 
-// exportNginx is a configuration that runs as it stands: nginx -c FOLDER/nginx.conf.
-const exportNginx = `# Written by gpustrap export. Run it as the owner of the tree, who alone reads it:
-#   nginx -c {{.Dir}}/nginx.conf
-# or take the server block into a configuration of your own, and give the tree to
-# the user that your nginx runs as.
-pid "{{.Dir}}/nginx.pid";
-error_log stderr;
-events {}
-http {
-	access_log off;
-	client_body_temp_path "{{.Dir}}/tmp";
-	proxy_temp_path "{{.Dir}}/tmp";
-	fastcgi_temp_path "{{.Dir}}/tmp";
-	uwsgi_temp_path "{{.Dir}}/tmp";
-	scgi_temp_path "{{.Dir}}/tmp";
-	default_type application/octet-stream;
-	sendfile on;
-	server {
-		listen {{.Listen}};
-		root "{{.Root}}";
-		merge_slashes on;
-		location / { limit_except GET { deny all; } }
-	}
-}
-`
-
-// exportDnsmasq answers beside a DHCP server that gives the addresses.
-const exportDnsmasq = `# Written by gpustrap export. It answers the machines below, beside the network's
-# own DHCP server, and no other: dnsmasq --keep-in-foreground -C {{.Dir}}/dnsmasq.conf
-port=0
-enable-tftp
-tftp-root={{.Dir}}/tftp
-dhcp-range={{.Network}},proxy
-dhcp-no-override
-dhcp-ignore=tag:!gpustrap
-{{range .MACs}}dhcp-host={{.}},set:gpustrap
-{{end}}dhcp-userclass=set:ipxe,iPXE
-dhcp-boot=tag:ipxe,{{.Base}}/boot.ipxe,,{{.Host}}
-{{range .Services}}pxe-service=tag:!ipxe,{{.Kind}},"gpustrap",{{.File}},{{$.Host}}
-{{end}}`
+// exportTemplates are the configurations of the programs, which run as they stand:
+// nginx -c FOLDER/nginx.conf, dnsmasq -C FOLDER/dnsmasq.conf.
+//
+//go:embed templates
+var exportTemplates embed.FS
 
 type exportService struct{ Kind, File string }
 
@@ -295,23 +270,22 @@ func (t *exportTree) writeConfigs(base *url.URL, machines []*plan.Machine) error
 	for _, m := range machines {
 		values.MACs = append(values.MACs, m.Match.MACs...)
 	}
-	texts := map[string]string{formatNginx: exportNginx, formatDnsmasq: exportDnsmasq}
+	texts, err := template.New("").Option("missingkey=error").ParseFS(exportTemplates, "templates/*.conf")
+	if err != nil {
+		return err
+	}
 	for _, name := range t.f.formats {
 		if name == formatDnsmasq {
-			address, err := netip.ParseAddr(values.Host)
-			if err != nil || !address.Is4() {
-				return fmt.Errorf("dnsmasq needs an IPv4 address in --url, and it has %q", values.Host)
-			}
 			values.Network = values.Host // dnsmasq finds the network of its own address
 			if values.Services, err = t.writeLoaders(machines[0].Arch); err != nil {
 				return err
 			}
 		}
 		var out bytes.Buffer
-		if err := template.Must(template.New(name).Parse(texts[name])).Execute(&out, values); err != nil {
+		if err := texts.ExecuteTemplate(&out, name+".conf", values); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, name+".conf"), out.Bytes(), 0o600); err != nil {
+		if err := writeInto(filepath.Join(dir, name+".conf"), &out, 0o755, secretFile); err != nil {
 			return err
 		}
 	}
@@ -344,12 +318,8 @@ func (t *exportTree) writeLoaders(arch string) ([]exportService, error) {
 		if !ok {
 			return nil, fmt.Errorf("%s is not at hand", name)
 		}
-		data, err := io.ReadAll(io.NewSectionReader(loader, 0, loader.Size()))
-		if err != nil {
-			return nil, err
-		}
 		// dnsmasq gives out only what everybody may read.
-		if err := writeInto(filepath.Join(filepath.Dir(t.root), "tftp", name), data, 0o755, 0o644); err != nil {
+		if err := writeInto(filepath.Join(filepath.Dir(t.root), "tftp", name), io.NewSectionReader(loader, 0, loader.Size()), 0o755, 0o644); err != nil {
 			return nil, err
 		}
 		for _, kind := range kinds[firmware] {

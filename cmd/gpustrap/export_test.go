@@ -59,6 +59,38 @@ machines:
 	return dir, medium
 }
 
+// TestExportRefuses: what cannot be exported is said before anything is written.
+func TestExportRefuses(t *testing.T) {
+	medium := isotest.Medium{Small: true}.Make(t)
+	for _, tt := range []struct {
+		name, machine string
+		args          []string
+		code          int
+		want          string
+	}{
+		{"another release", `ubuntu: "22.04", match: {mac: "52:54:00:00:00:01"}`, nil, 1, "node01 wants Ubuntu 22.04, and the medium is"},
+		{"no address", `match: {serial: S1}`, nil, 1, "node01 has no match.mac"},
+		{"its medium alone", `match: {mac: "52:54:00:00:00:01"}, docker: {}, offline: only`, nil, 2, "takes its packages from its medium alone"},
+		{"a name for dnsmasq", `match: {mac: "52:54:00:00:00:01"}`, []string{"--format", "dnsmasq", "--url", "http://boot"}, 2, "dnsmasq needs an IPv4 address"},
+	} {
+		dir := t.TempDir()
+		config := filepath.Join(dir, "gpustrap.yaml")
+		yaml := "version: 1\nubuntu: \"24.04\"\nuser: {name: ops, authorized_keys: [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZvb2JhcmJhemZvb2JhcmJhemZvb2JhcmJhemZvb2Jh ops\"]}\nmachines:\n  - {name: node01, " + tt.machine + "}\n"
+		if err := os.WriteFile(config, []byte(yaml), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out said
+		w := newWorld(strings.NewReader(""), &out, &out, func(string) string { return "" })
+		args := append([]string{"export", "-c", config, "--format", "nginx", "--url", "http://10.0.0.2", "--iso", medium, "-o", filepath.Join(dir, "tree")}, tt.args...)
+		if code := run(t.Context(), w, args); code != tt.code || !strings.Contains(out.String(), tt.want) {
+			t.Errorf("%s: %d, want %d %q\n%s", tt.name, code, tt.code, tt.want, &out)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+			t.Errorf("%s: %v is left, %v", tt.name, left, err)
+		}
+	}
+}
+
 // nginx serves the rendered seeds, the boot scripts and the medium, ranges of it too.
 func TestExportNginx(t *testing.T) {
 	nginx := oracle.Need(t, "nginx")
