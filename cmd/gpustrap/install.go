@@ -291,7 +291,7 @@ func (i *installRun) watch(ctx context.Context, armed netboot.Armed, said *strin
 		case phase == state.Disarmed:
 			return true, fmt.Errorf("%s was disarmed by somebody else", v.Machine)
 		case phase == state.Failed || phase == state.Expired:
-			return true, withHint(fmt.Errorf("%s: the installation has %s: %s", v.Machine, phase, v.Waits), "gpustrap status %s tells more", v.Machine)
+			return true, withHint(fmt.Errorf("%s: the installation has %s: %s", v.Machine, phase, oneLine(v.Waits)), "gpustrap status %s tells more", v.Machine)
 		case phase == state.Ready || phase == lastPhase(i.machine):
 			return true, nil
 		}

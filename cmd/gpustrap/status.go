@@ -77,7 +77,7 @@ func viewLine(w *world, v *netboot.View) string {
 	if r := v.Record; r != nil {
 		phase, since = string(r.Phase), roughly(w.now().Sub(r.Since))
 	}
-	return fmt.Sprintf("%s\t%s\t%s\t%s", v.Machine, phase, since, v.Waits)
+	return fmt.Sprintf("%s\t%s\t%s\t%s", v.Machine, phase, since, oneLine(v.Waits))
 }
 
 // roughly writes a time as people say it.
@@ -99,20 +99,20 @@ func printTimeline(w *world, v *netboot.View) error {
 	clock := func(at time.Time) string { return at.Local().Format("01-02 15:04:05") }
 	if v.Record != nil {
 		for _, e := range v.Record.History {
-			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", clock(e.Time), e.Phase, e.Why)
+			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", clock(e.Time), e.Phase, oneLine(e.Why))
 		}
 	}
 	for _, s := range v.Seen {
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%d times, last at %s %s\n", clock(s.First), s.Kind, s.Count, s.Last.Local().Format("15:04:05"), s.Detail)
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%d times, last at %s %s\n", clock(s.First), s.Kind, s.Count, s.Last.Local().Format("15:04:05"), oneLine(s.Detail))
 	}
 	for _, s := range v.Timeline.Spans {
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%s, %s\n", clock(s.Start), s.Step, roughly(s.End.Sub(s.Start)), s.Doing)
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s, %s\n", clock(s.Start), s.Step, roughly(s.End.Sub(s.Start)), oneLine(s.Doing))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	if f := v.Timeline.Failure; f != nil && f.Log != "" {
-		return w.print("the end of its log:\n%s\n", f.Log)
+		return w.print("the end of its log:\n%s\n", printable(f.Log))
 	}
 	return nil
 }
@@ -163,5 +163,5 @@ func phaseAndWords(v *netboot.View) string {
 	if phase == "" {
 		phase = "not armed"
 	}
-	return phase + ": " + v.Waits
+	return phase + ": " + oneLine(v.Waits)
 }

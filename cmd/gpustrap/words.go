@@ -4,10 +4,30 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/gpustrap/gpustrap/apps"
 	"github.com/gpustrap/gpustrap/config"
 )
+
+// oneLine returns a text that machines had a say in as a terminal can be shown it: it
+// neither moves the cursor nor begins another line.
+func oneLine(s string) string {
+	return strings.Join(strings.Fields(printable(s)), " ")
+}
+
+// printable is the same for a text of several lines.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', r == '\t', unicode.IsPrint(r):
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return -1
+	}, strings.ToValidUTF8(s, "?"))
+}
 
 // appText says in a line what a container app is, and who starts it.
 func appText(a config.App) string {
