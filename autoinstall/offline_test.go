@@ -205,6 +205,11 @@ func TestRefusesAlteredMedia(t *testing.T) {
 		{"an index", "dists/vault/main/binary-amd64/Packages.gz", alterAt(-1), []string{"does not accept the repository on the installation medium", "Packages"}},
 		{"the Release file", "dists/vault/InRelease", func(b []byte) []byte { return []byte(strings.Replace(string(b), "Codename: v", "Codename: w", 1)) },
 			[]string{"does not accept the repository on the installation medium", "vault InRelease"}},
+		{"the signature", "dists/vault/InRelease", func(b []byte) []byte {
+			at := bytes.Index(b, []byte("BEGIN PGP SIGNATURE")) + 80 // in its base64
+			b[at] = 'A' + (b[at]-'A'+1)%26
+			return b
+		}, []string{"does not accept the repository on the installation medium", "vault InRelease"}},
 		{"an app's image", "images/fastbook.tar", alterAt(600), []string{"images/fastbook.tar on the installation medium is not the file that was put there"}},
 		{"an app's image is missing", "images/fastbook.tar", nil, []string{"the installation medium lacks images/fastbook.tar"}},
 		{"no repository", "dists/vault", nil, []string{"has no repository for this machine", "gpustrap remaster --offline"}},
