@@ -16,10 +16,10 @@ func newDisarm(w *world) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "disarm MACHINE...",
 		Short: "Take back what arm said, by a server that runs",
-		Long: `Ends what "gpustrap arm" began: from then on the machine boots from its own disk,
-and its seed and its medium are closed. A machine that has its seed installs by
-itself and cannot be stopped from here; it is disarmed only with --force, which
-lets the server forget of it. What is not armed stays as it is.`,
+		Long: `Ends what "gpustrap arm" began: from then on the machine boots from its own
+disk, and its seed and its medium are closed. A machine that has its seed
+installs by itself and cannot be stopped from here; it is disarmed only with
+--force, which lets the server forget of it. What is not armed stays as it is.`,
 		Example:           "  gpustrap disarm node01\n  gpustrap disarm 'rack1-*'",
 		Args:              usageArgs(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: machineNames,
