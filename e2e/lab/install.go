@@ -33,13 +33,18 @@ autoinstall:
 // itself, with the device and the file system of its root.
 func CheckInstalled(t *testing.T, report, root string) {
 	t.Helper()
-	lines := strings.Split(report, "\n")
-	for _, want := range []string{"hostname box", "root " + root, "failed-units ", "late-command late"} {
-		if !slices.Contains(lines, want) {
-			t.Errorf("the installed system does not say %q; it says:\n%s", want, report)
-		}
-	}
+	CheckSays(t, report, "hostname box", "root "+root, "failed-units ", "late-command late")
 	if !regexp.MustCompile(`(?m)^user uid=1000\(ops\).*\bsudo\b`).MatchString(report) {
 		t.Errorf("the installed system has no user ops in the group sudo:\n%s", report)
+	}
+}
+
+// CheckSays holds that the installed system's report has these lines.
+func CheckSays(t *testing.T, report string, lines ...string) {
+	t.Helper()
+	for _, want := range lines {
+		if !slices.Contains(strings.Split(report, "\n"), want) {
+			t.Errorf("the installed system does not say %q; it says:\n%s", want, report)
+		}
 	}
 }

@@ -25,7 +25,7 @@ const (
 func OnlyInSoak(t *testing.T, reason string) {
 	t.Helper()
 	if os.Getenv("GPUSTRAP_SOAK") == "" {
-		t.Skip(reason + "; make soak boots it")
+		t.Skip(reason + "; make soak runs it")
 	}
 }
 

@@ -5,6 +5,8 @@
 #
 #   parts.sh ARCH light    kernel, boot loaders, the live system's initrd
 #   parts.sh ARCH full     also rootfs.squashfs, a Debian system that boots
+#   parts.sh ARCH docker   also Debian's Docker as packages with Docker's own names,
+#                          and the packages they need that this system lacks
 #
 # Environment: GPUSTRAP_CACHE (default build/cache), GPUSTRAP_MIRROR.
 set -euo pipefail
@@ -16,7 +18,7 @@ mirror=${GPUSTRAP_MIRROR:-$(sed -n 's/^DEF_MIRROR="\(.*\)"$/\1/p' /usr/sbin/debo
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 cache=${GPUSTRAP_CACHE:-$here/../../build/cache}
 arch=${1:?architecture: amd64 or arm64}
-want=${2:?what to make: light or full}
+want=${2:?what to make: light, full or docker}
 export LC_ALL=C SOURCE_DATE_EPOCH=1735689600 # 2025-01-01
 
 say() { echo "parts: $*" >&2; }
@@ -37,13 +39,11 @@ make_once() {
 	mv "$out" "$final"
 }
 
-# fetch_debs downloads the packages that hold the boot parts and unpacks them
-# without installing anything: $out/debs, $out/root.
-fetch_debs() {
-	local apt="$out/apt" kernel names
-	say "downloading the $arch kernel, shim and GRUB of Debian $suite"
-	mkdir -p "$apt"/{lists/partial,archives/partial} "$out"/{debs,root}
-	: >"$apt/status"
+# read_archive has apt read the archive's index for a system that is not this one.
+# It uses $out/apt and the file $out/apt/status, which lists what the system has.
+read_archive() {
+	local apt="$out/apt"
+	mkdir -p "$apt"/{lists,archives}/partial
 	echo "deb [signed-by=$keyring] $mirror $suite main" >"$apt/sources.list"
 	cat >"$apt/apt.conf" <<-EOF
 	APT::Architecture "$arch";
@@ -60,6 +60,16 @@ fetch_debs() {
 	EOF
 	export APT_CONFIG="$apt/apt.conf"
 	apt-get -qq update
+}
+
+# fetch_debs downloads the packages that hold the boot parts and unpacks them
+# without installing anything: $out/debs, $out/root.
+fetch_debs() {
+	local apt="$out/apt" kernel names
+	say "downloading the $arch kernel, shim and GRUB of Debian $suite"
+	mkdir -p "$apt" "$out"/{debs,root}
+	: >"$apt/status"
+	read_archive
 	kernel=$(apt-cache depends "linux-image-$arch" | sed -n 's/^ *Depends: *\(linux-image-[0-9][^ ]*\)$/\1/p')
 	case $arch in
 	amd64) names="shim-signed shim-helpers-amd64-signed grub-efi-amd64-signed grub-efi-amd64-bin grub-pc-bin grub-common memtest86+" ;;
@@ -140,6 +150,43 @@ make_rootfs() {
 	rm "$out/rootfs.tar"
 }
 
+# fetch_docker downloads Docker and what it needs besides the system's packages.
+# Its own packages get the names that they have in Docker's repository, where
+# containerd.io holds runc too.
+fetch_docker() {
+	local apt="$out/apt"
+	say "downloading Docker of Debian $suite"
+	mkdir -p "$apt"
+	unsquashfs -cat "$1/rootfs.squashfs" var/lib/dpkg/status >"$apt/status"
+	read_archive
+	apt-get -qq -y --download-only --no-install-recommends install docker.io docker-cli
+	docker_package docker-ce docker.io
+	docker_package docker-ce-cli docker-cli
+	docker_package containerd.io containerd runc
+	mv "$apt"/archives/*.deb "$out/"
+	rm -rf "$apt"
+}
+
+# docker_package NAME DEBIAN-PACKAGE... makes one package of Debian's: the control
+# file and the scripts are the first one's. Software emulation would unpack Debian's
+# compression for minutes, so they have another, and lack what nothing here calls.
+docker_package() {
+	local name=$1 tree="$out/tree" deb
+	shift
+	for deb in "$@"; do
+		set -- "$@" "$(echo "$out/apt/archives/${deb}"_*.deb)"
+		shift
+	done
+	dpkg-deb -R "$1" "$tree"
+	for deb in "${@:2}"; do dpkg-deb -x "$deb" "$tree"; done
+	sed -i -E -e "s/^Package: .*/Package: $name/" -e 's/^Version: /&5:/' \
+		-e '/^(Conflicts|Breaks|Replaces|Provides|Recommends|Suggests|Built-Using|Source):/d' \
+		-e '/^Depends:/{s/ runc \([^)]*\),//;s/, runc \([^)]*\)//;s/containerd \([^)]*\)/containerd.io, docker-ce-cli/}' "$tree/DEBIAN/control"
+	rm -rf "$tree"/usr/share/{man,doc,locale} "$tree"/usr/bin/{ctr,containerd-stress}
+	dpkg-deb -Zzstd -z3 --root-owner-group -b "$tree" "$out/${name}_amd64.deb" >/dev/null
+	rm -rf "$tree" "$@"
+}
+
 make_boot() {
 	make_initrd "$1"
 	[ "$arch" != amd64 ] || make_eltorito "$1"
@@ -156,8 +203,13 @@ boot="$cache/boot-$suite-$arch-$(key "$0" "$here"/live/{init,media-check,probe,n
 make_once "$boot" make_boot "$debs"
 echo "debs=$debs"
 echo "boot=$boot"
-if [ "$want" = full ]; then
+if [ "$want" != light ]; then
 	rootfs="$cache/rootfs-$suite-$arch-$(key "$0" "$here"/live/{rootfs-packages,rootfs-excludes,rootfs-setup,installed-system-up,installed-system-up.service})"
 	make_once "$rootfs" make_rootfs "$debs"
 	echo "rootfs=$rootfs"
+fi
+if [ "$want" = docker ]; then
+	docker="$cache/docker-${rootfs##*/rootfs-}-$(key "$0")"
+	make_once "$docker" fetch_docker "$rootfs"
+	echo "docker=$docker"
 fi

@@ -242,9 +242,7 @@ func TestARM64(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	if os.Getenv("GPUSTRAP_SOAK") == "" {
-		t.Skip("minutes of software emulation: make soak")
-	}
+	lab.OnlyInSoak(t, "software emulation of arm64 takes minutes")
 	medium := lab.SampleMedium(t, "arm64", "light")
 	n := newNetwork(t, 2)
 	const settings = ", arch: arm64, network: {addresses: [10.77.0.%d/24], gateway: 10.77.0.1}"
