@@ -438,6 +438,7 @@ func TestFullStateDisk(t *testing.T) {
 	health(http.StatusOK)
 	group.Wait()
 	s.judge(n)
+	s.kill() // and has written all that it had to say
 	if log := s.log.String(); strings.Count(log, "not healthy") > 1 {
 		t.Errorf("the log says more than once that the disk is full\n%.2000s", log)
 	}
