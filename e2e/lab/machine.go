@@ -18,7 +18,7 @@ import (
 // tests use too.
 const (
 	BootLimit    = 8 * time.Minute
-	InstallLimit = 20 * time.Minute // for the stand-in installer
+	InstallLimit = 30 * time.Minute // for the stand-in installer
 )
 
 // OnlyInSoak skips a test, for a reason, unless make soak runs it.
