@@ -277,7 +277,7 @@ func (r *resolver) ready(s *settings, gpu *GPU, path string) Ready {
 		}
 	}
 	if k.token.ok() && !k.report.set() && !k.gaps {
-		r.warn(k.token.at, under(path, "ready.token_file"), "token_file has no meaning without report", "add report: with the URL that receipts are posted to")
+		r.warn(k.token.at, under(path, "ready.token_file"), "without report, token_file signs only what \"gpustrap serve\" is sent", "add report: with the URL that receipts are posted to, unless a server installs the machine")
 	}
 	return out
 }
