@@ -28,18 +28,25 @@ Ubuntu's autoinstall, and remasters the stock live-server ISO with it.
 Start with "gpustrap init", then "gpustrap check", then "gpustrap remaster".`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Version:       versionText(),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := cobra.NoArgs(cmd, args); err != nil {
+				return usageError{withHint(err, "gpustrap --help lists the commands")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		CompletionOptions: cobra.CompletionOptions{
 			HiddenDefaultCmd: false,
 		},
 	}
+	root.SetVersionTemplate("gpustrap {{.Version}}\n")
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
 	root.SetIn(w.stdin)
 	root.SetOut(w.stdout)
 	root.SetErr(w.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{withHint(err, "gpustrap %s --help lists the flags", cmd.Name())}
+		return usageError{withHint(err, "%s --help lists the flags", cmd.CommandPath())}
 	})
 	root.PersistentFlags().StringP("config", "c", "gpustrap.yaml", "configuration `file`")
 	root.AddGroup(
