@@ -451,6 +451,7 @@ func (b *board) event(r *state.Record, e events.Event, now time.Time) {
 		return
 	}
 	changed := l.timeline.Add(e)
+	l.changes++
 	if now.IsZero() {
 		return
 	}

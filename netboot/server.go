@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -168,25 +169,35 @@ func (s *Server) describe(m *plan.Machine, v *View) {
 // Views returns that of all machines: those of the configuration in its order, then
 // others that have a record.
 func (s *Server) Views() []View {
-	good, _ := s.loader.current()
 	var out []View
-	add := func(name string, m *plan.Machine) {
+	for name, m := range s.all() {
 		v := s.board.view(name)
 		s.describe(m, &v)
 		out = append(out, v)
 	}
-	for i := range good.project.Machines {
-		m := &good.project.Machines[i]
-		add(m.Name, m)
-	}
-	others := slices.DeleteFunc(s.board.names(), func(name string) bool {
-		return good.index.byName[name] != nil || s.board.record(name) == nil
-	})
-	slices.Sort(others)
-	for _, name := range others {
-		add(name, nil)
-	}
 	return out
+}
+
+// all goes through the machines in the order of Views. Those that the configuration
+// does not have are nil.
+func (s *Server) all() iter.Seq2[string, *plan.Machine] {
+	return func(yield func(string, *plan.Machine) bool) {
+		good, _ := s.loader.current()
+		for i := range good.project.Machines {
+			if m := &good.project.Machines[i]; !yield(m.Name, m) {
+				return
+			}
+		}
+		others := slices.DeleteFunc(s.board.names(), func(name string) bool {
+			return good.index.byName[name] != nil || s.board.record(name) == nil
+		})
+		slices.Sort(others)
+		for _, name := range others {
+			if !yield(name, nil) {
+				return
+			}
+		}
+	}
 }
 
 // Unknown returns the machines that asked and are not in the configuration, the

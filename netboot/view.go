@@ -88,6 +88,7 @@ type live struct {
 	seen     map[Kind]*Seen
 	timeline events.Timeline
 	loaded   uint64 // the generation whose events the timeline has
+	changes  uint64 // how often any of this has changed
 }
 
 // board is all that is known of the machines in memory: what the store says, and
@@ -132,7 +133,19 @@ func (b *board) put(r *state.Record) {
 		}
 	}
 	l.record = r
+	l.changes++
 	b.tell(r.Machine)
+}
+
+// changes returns a number that is another one when there may be something new to say
+// of a machine.
+func (b *board) changes(machine string) uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l := b.machines[machine]; l != nil {
+		return l.changes
+	}
+	return 0
 }
 
 // record returns the latest record that was heard of, or nil.
@@ -174,6 +187,7 @@ func (b *board) saw(machine string, s Sighting, now time.Time) {
 	seen.Count++
 	seen.Bytes += s.Bytes
 	seen.Size = max(seen.Size, s.Size)
+	l.changes++
 	b.tell(machine)
 }
 

@@ -29,7 +29,15 @@ type web struct {
 
 	mu    sync.Mutex
 	cells []page.Machine
+	kept  map[string]keptCell
 	until time.Time
+}
+
+// keptCell is a cell of the grid, and what it was made of.
+type keptCell struct {
+	cell    page.Machine
+	machine *plan.Machine
+	changes uint64
 }
 
 // Machines returns the cells of the grid.
@@ -40,12 +48,20 @@ func (w *web) Machines() []page.Machine {
 	if w.cells != nil && now.Before(w.until) && now.After(w.until.Add(-2*fresh)) {
 		return w.cells
 	}
-	views := w.s.Views()
-	w.cells = make([]page.Machine, len(views))
-	for i := range views {
-		w.cells[i] = w.cell(&views[i])
+	// Of ten thousand machines few have changed since.
+	kept := make(map[string]keptCell, len(w.kept))
+	w.cells = make([]page.Machine, 0, len(w.cells))
+	for name, m := range w.s.all() {
+		k, ok := w.kept[name]
+		if changes := w.s.board.changes(name); !ok || k.changes != changes || k.machine != m {
+			v := w.s.board.view(name)
+			w.s.describe(m, &v)
+			k = keptCell{w.cell(&v), m, changes}
+		}
+		kept[name] = k
+		w.cells = append(w.cells, k.cell)
 	}
-	w.until = now.Add(fresh)
+	w.kept, w.until = kept, now.Add(fresh)
 	return w.cells
 }
 
