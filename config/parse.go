@@ -13,9 +13,10 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// maxFileSize bounds what is parsed, in bytes. Ten thousand machines with every
-// key take some 10 MiB.
-const maxFileSize = 32 << 20
+// MaxFileSize bounds what is parsed, in bytes. Ten thousand machines with every
+// key take some 10 MiB. Who reads a file for Decode need read no more than a byte
+// beyond it.
+const MaxFileSize = 32 << 20
 
 // maxSyntaxProblems bounds how many syntax errors one run reports.
 const maxSyntaxProblems = 20
@@ -26,8 +27,8 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 // A file with a syntax error is parsed in parts, one a top-level key, so that
 // the sound parts are checked in the same run; d.partial says so.
 func (d *decoder) parse(data []byte) *yaml.Node {
-	if len(data) > maxFileSize {
-		d.add(mark{}, "", fmt.Sprintf("the file has %d bytes, more than %d", len(data), maxFileSize), "split the machines into several files")
+	if len(data) > MaxFileSize {
+		d.add(mark{}, "", fmt.Sprintf("the file has more than %d MiB", MaxFileSize>>20), "split the machines into several files")
 		return nil
 	}
 	data = bytes.TrimPrefix(data, byteOrderMark)
@@ -79,7 +80,7 @@ func parseYAML(data []byte) (*yaml.Node, error) {
 // checkText refuses bytes that are no text, and characters that YAML does not
 // allow or takes for a line break where no editor does.
 func (d *decoder) checkText(data []byte) bool {
-	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {
+	if isUTF16(data) {
 		d.add(mark{}, "", "the file is UTF-16 text", "save it as UTF-8")
 		return false
 	}
@@ -107,6 +108,18 @@ func (d *decoder) checkText(data []byte) bool {
 		}
 	}
 	return found == 0
+}
+
+// isUTF16 reports whether a file begins as UTF-16 text does: with its byte order
+// mark, or with two characters of ASCII, a byte of zero beside each.
+func isUTF16(data []byte) bool {
+	if len(data) < 4 {
+		return false
+	}
+	marked := data[0] == 0xff && data[1] == 0xfe || data[0] == 0xfe && data[1] == 0xff
+	little := data[0] != 0 && data[1] == 0 && data[2] != 0 && data[3] == 0
+	big := data[0] == 0 && data[1] != 0 && data[2] == 0 && data[3] != 0
+	return marked || little || big
 }
 
 // parseParts parses each top-level key by itself, reports the syntax errors of

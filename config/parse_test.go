@@ -81,7 +81,7 @@ func TestBrokenPartsDoNotHideOthers(t *testing.T) {
 }
 
 func TestLoadRefusesTooMuch(t *testing.T) {
-	_, rep := Load("x.yaml", bytes.Repeat([]byte("#"), maxFileSize+1), readTestdata)
+	_, rep := Load("x.yaml", bytes.Repeat([]byte("#"), MaxFileSize+1), readTestdata)
 	if !rep.HasErrors() {
 		t.Error("an oversized file was read")
 	}

@@ -35,8 +35,8 @@ for gpustrap.yaml, with the mode 0600. It is never part of a bundle or a medium.
 			if out == "" {
 				return usageError{withHint(errors.New("-o is needed"), "usage: %s", cmd.UseLine())}
 			}
-			if list, err := os.ReadDir(out); err == nil && len(list) > 0 {
-				return withHint(fmt.Errorf("%s exists and is not empty", out), "name another folder, or remove this one")
+			if err := checkBundle(out); err != nil {
+				return err
 			}
 			project, err := loadProject(w, cmd)
 			if err != nil {
@@ -66,6 +66,37 @@ for gpustrap.yaml, with the mode 0600. It is never part of a bundle or a medium.
 	return cmd
 }
 
+// isArchive reports whether a bundle of this name is an archive, not a folder.
+func isArchive(out string) bool { return strings.HasSuffix(out, ".tar") }
+
+// checkBundle refuses to put a bundle in the place of anything but an empty folder,
+// or of another archive.
+func checkBundle(out string) error {
+	info, err := os.Stat(out)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("cannot write %s: %w", out, pathReason(err))
+	case isArchive(out):
+		name, err := outputFile(out)
+		if err != nil {
+			return err
+		}
+		return onlyOver(name, tarMagic, tarMagicAt, "an archive")
+	case !info.IsDir():
+		return withHint(fmt.Errorf("cannot write %s: it is a file, and no folder", out), "name a folder, or a file that ends in .tar")
+	}
+	list, err := os.ReadDir(out)
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", out, pathReason(err))
+	}
+	if len(list) > 0 {
+		return withHint(fmt.Errorf("%s exists and is not empty", out), "name another folder, or remove this one")
+	}
+	return nil
+}
+
 // writeBundle writes a repository, whole or not at all, and returns its size in
 // bytes.
 func writeBundle(ctx context.Context, w *world, repository fs.FS, out string) (int64, error) {
@@ -81,7 +112,7 @@ func writeBundle(ctx context.Context, w *world, repository fs.FS, out string) (i
 		update(done, size)
 		return ctx.Err()
 	}
-	if strings.HasSuffix(out, ".tar") {
+	if isArchive(out) {
 		return size, writeTar(repository, out, each)
 	}
 	return size, writeTree(repository, filepath.Clean(out), each)
@@ -146,7 +177,7 @@ func writeTree(files fs.FS, out string, each func(int64) error) (err error) {
 // writeTar writes the files into an archive (POSIX.1-1988's ustar form), in the
 // order of their names and with their own dates.
 func writeTar(files fs.FS, out string, each func(int64) error) error {
-	return replaceFile(out, 0o644, func(f io.Writer) error {
+	return replaceFile(out, resultFile, func(f io.Writer) error {
 		t := tar.NewWriter(f)
 		err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 			if err != nil || name == "." {

@@ -12,8 +12,9 @@ import (
 func newCheck(w *world) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "check",
-		Short: "Report every mistake in the configuration at once",
+		Use:        "check",
+		Short:      "Report every mistake in the configuration at once",
+		SuggestFor: []string{"validate"},
 		Long: `Reads the configuration, resolves its profiles, works out each machine's driver
 stack and builds each autoinstall. Every mistake is reported in one run,
 with its place, what is wrong and what to write instead. Nothing is written.`,

@@ -7,8 +7,9 @@ import (
 func newFetch(w *world) *cobra.Command {
 	o := fetchOptions{rehash: true} // who asks wants to know
 	cmd := &cobra.Command{
-		Use:   "fetch RELEASE",
-		Short: "Download and verify the newest live-server ISO of a release",
+		Use:        "fetch RELEASE",
+		Short:      "Download and verify the newest live-server ISO of a release",
+		SuggestFor: []string{"download"},
 		Long: `Finds the newest point release in SHA256SUMS, whose signature is checked against
 Ubuntu's CD image key, downloads the live-server ISO with resume, and checks its
 SHA-256. Prints the file's path. A medium that is already there is checked and

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/renameio/v2/maybe"
 	"github.com/spf13/cobra"
 
 	"github.com/gpustrap/gpustrap/apt"
@@ -55,7 +54,7 @@ that ends in .dot.`,
 			if form == formDOT {
 				picture = g.DOT()
 			}
-			return writeResult(w, out, picture)
+			return writeResult(w, cmd, out, picture)
 		},
 	}
 	cmd.Flags().BoolVar(&simple, "simple", false, "draw the six boxes that a newcomer needs")
@@ -127,14 +126,4 @@ func lockedMachine(w *world, cmd *cobra.Command, args []string, mayLack bool) (*
 		return nil, nil, usagef("%s installs no packages", m.Name)
 	}
 	return project.Lock(), m, nil
-}
-
-// writeResult writes what a command made to a file, whole or not at all, or to
-// standard output.
-func writeResult(w *world, name string, data []byte) error {
-	if name == "" || name == "-" {
-		_, err := w.stdout.Write(data)
-		return err
-	}
-	return maybe.WriteFile(name, data, 0o644)
 }

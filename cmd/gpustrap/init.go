@@ -110,7 +110,7 @@ func initialise(w *world, name string, v config.StarterValues, password string) 
 		if !filepath.IsAbs(file) {
 			file = filepath.Join(dir, file)
 		}
-		return os.ReadFile(file)
+		return readFile(file)
 	})
 	if rep.HasErrors() {
 		if err := printReport(w, name, rep, []byte(text)); err != nil {

@@ -9,11 +9,16 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/spf13/cobra"
+
 	"github.com/gpustrap/gpustrap/iso"
 )
 
 // secretFile is the mode of an image that holds password hashes and keys.
 const secretFile fs.FileMode = 0o600
+
+// resultFile is the mode of a file that anybody may read.
+const resultFile fs.FileMode = 0o644
 
 // standardOutput is the name that means standard output instead of a file.
 const standardOutput = "-"
@@ -33,17 +38,30 @@ func writeLayout(ctx context.Context, w *world, layout *iso.Layout, base *medium
 	if out == standardOutput {
 		return iso.WriteTo(ctx, layout, w.stdout, update)
 	}
-	out, err := outputFile(out)
+	out, err := outputImage(out)
 	if err != nil {
 		return err
 	}
 	return iso.WriteFile(ctx, layout, base.file, out, iso.WriteOptions{Perm: secretFile, Progress: update})
 }
 
-// writeWhole writes a file that may hold secrets, whole or not at all, or to
+// writeImage writes an image that may hold secrets, whole or not at all, or to
 // standard output.
-func writeWhole(w *world, out string, data []byte) error {
+func writeImage(w *world, out string, data []byte) error {
 	if out == standardOutput {
+		_, err := w.stdout.Write(data)
+		return err
+	}
+	name, err := outputImage(out)
+	if err != nil {
+		return err
+	}
+	return writeWhole(name, secretFile, data)
+}
+
+// writeResult writes to a file, whole or not at all, or to standard output.
+func writeResult(w *world, cmd *cobra.Command, out string, data []byte) error {
+	if out == "" || out == standardOutput {
 		_, err := w.stdout.Write(data)
 		return err
 	}
@@ -51,12 +69,22 @@ func writeWhole(w *world, out string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	err = replaceFile(name, secretFile, func(f io.Writer) error {
+	there, err := os.Stat(name)
+	for _, own := range []string{configName(cmd), lockName(cmd)} {
+		if info, ownErr := os.Stat(own); err == nil && ownErr == nil && os.SameFile(info, there) {
+			return fmt.Errorf("cannot write %s: it is the configuration or its lock; name another file", out)
+		}
+	}
+	return writeWhole(name, resultFile, data)
+}
+
+func writeWhole(name string, mode fs.FileMode, data []byte) error {
+	err := replaceFile(name, mode, func(f io.Writer) error {
 		_, err := f.Write(data)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", out, pathReason(err))
+		return fmt.Errorf("cannot write %s: %w", name, pathReason(err))
 	}
 	return nil
 }
@@ -106,6 +134,47 @@ func outputFile(name string) (string, error) {
 		return "", fmt.Errorf("cannot write %s: %w", name, pathReason(err))
 	}
 	return real, nil
+}
+
+// outputImage is outputFile for an image. Where a file is, only another image gives
+// way to it: a name mistyped must not cost somebody the configuration or a key.
+func outputImage(name string) (string, error) {
+	file, err := outputFile(name)
+	if err != nil {
+		return "", err
+	}
+	return file, onlyOver(file, isoMagic, isoMagicAt, "an image")
+}
+
+// What tells the two kinds of files that replace others, and where, in bytes: the
+// first volume descriptor (ECMA-119, 8.1.2), and the header of a tar archive's first
+// member (POSIX.1-2017, ustar interchange format).
+const (
+	isoMagic   = "CD001"
+	isoMagicAt = 16*2048 + 1
+	tarMagic   = "ustar"
+	tarMagicAt = 257
+)
+
+// onlyOver refuses to replace a file that is there, has any content, and is of
+// another kind.
+func onlyOver(name, magic string, at int64, kind string) error {
+	f, err := os.Open(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("cannot write %s: cannot read what is there: %w", name, pathReason(err))
+	}
+	defer func() { _ = f.Close() }() // read only
+	found := make([]byte, len(magic))
+	if _, err := f.ReadAt(found, at); err == nil && string(found) == magic {
+		return nil
+	}
+	if info, err := f.Stat(); err == nil && info.Size() == 0 {
+		return nil
+	}
+	return withHint(fmt.Errorf("cannot write %s: the file that is there is not %s", name, kind), "name another file, or remove this one")
 }
 
 // pathReason takes the path off an error, for a message that names it already.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -40,7 +41,7 @@ func printedProject(w *world, cmd *cobra.Command, read func(*cobra.Command) (*pl
 // readProject reads and checks the configuration of --config, and the lock beside
 // it if there is one, and prints nothing.
 func readProject(cmd *cobra.Command) (*plan.Project, report.Report, []byte, error) {
-	return readProjectBy(cmd, os.ReadFile)
+	return readProjectBy(cmd, readFile)
 }
 
 // readProjectBy is the same for a reader of the configuration's files.
@@ -66,7 +67,7 @@ func readProjectBy(cmd *cobra.Command, readFile func(string) ([]byte, error)) (*
 
 // readUnlocked is the same without the lock.
 func readUnlocked(cmd *cobra.Command) (*plan.Project, report.Report, []byte, error) {
-	return readUnlockedBy(cmd, os.ReadFile)
+	return readUnlockedBy(cmd, readFile)
 }
 
 func readUnlockedBy(cmd *cobra.Command, readFile func(string) ([]byte, error)) (*plan.Project, report.Report, []byte, error) {
@@ -89,6 +90,17 @@ func readUnlockedBy(cmd *cobra.Command, readFile func(string) ([]byte, error)) (
 	return project, rep, data, nil
 }
 
+// readFile reads the configuration or a file that it names, and of one that is too
+// large, or has no end, no more than it takes to say so.
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // read only
+	return io.ReadAll(io.LimitReader(f, config.MaxFileSize+1))
+}
+
 func configName(cmd *cobra.Command) string {
 	name, _ := cmd.Flags().GetString("config")
 	return name
@@ -96,10 +108,11 @@ func configName(cmd *cobra.Command) string {
 
 // printReport shows diagnostics with excerpts of the configuration.
 func printReport(w *world, name string, rep report.Report, data []byte) error {
-	return rep.Print(w.stderr, report.PrintOptions{
-		Color:   w.color(),
-		Sources: map[string][]byte{name: config.Mask(data)},
-	})
+	options := report.PrintOptions{Color: w.color()}
+	if len(data) <= config.MaxFileSize { // else no line of it was read
+		options.Sources = map[string][]byte{name: config.Mask(data)}
+	}
+	return rep.Print(w.stderr, options)
 }
 
 // rendered passes on what was rendered, or prints why it was not.

@@ -15,8 +15,9 @@ func newRemaster(w *world) *cobra.Command {
 	var source, out string
 	var all, offline bool
 	cmd := &cobra.Command{
-		Use:   "remaster --iso ISO -o IMAGE [MACHINE | --all [MACHINE...]]",
-		Short: "Put a machine's seed and boot menu on a stock live-server ISO",
+		Use:        "remaster --iso ISO -o IMAGE [MACHINE | --all [MACHINE...]]",
+		Short:      "Put a machine's seed and boot menu on a stock live-server ISO",
+		SuggestFor: []string{"build"},
 		Long: `Lays the machine's NoCloud seed and boot menu over a stock Ubuntu live-server
 ISO. Every other byte stays as published and where it was; "gpustrap restore"
 gives the original back, and "gpustrap inspect" lists what differs.

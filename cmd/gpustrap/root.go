@@ -1,10 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"runtime/debug"
 	"strings"
+	"text/template"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // version is set by the linker; without it the module's version is told.
@@ -26,14 +29,20 @@ container-ready on first boot: it works out the NVIDIA driver stack, renders
 Ubuntu's autoinstall, and remasters the stock live-server ISO with it.
 
 Start with "gpustrap init", then "gpustrap check", then "gpustrap remaster".`,
+		SuggestionsMinimumDistance: 2,
+
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       versionText(),
 		Args: func(cmd *cobra.Command, args []string) error {
-			if err := cobra.NoArgs(cmd, args); err != nil {
-				return usageError{withHint(err, "gpustrap --help lists the commands")}
+			err := cobra.NoArgs(cmd, args)
+			if err == nil {
+				return nil
 			}
-			return nil
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				return usageError{withHint(err, "did you mean gpustrap %s?", strings.Join(near, ", or gpustrap "))}
+			}
+			return usageError{withHint(err, "gpustrap --help lists the commands")}
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		CompletionOptions: cobra.CompletionOptions{
@@ -41,7 +50,7 @@ Start with "gpustrap init", then "gpustrap check", then "gpustrap remaster".`,
 		},
 	}
 	root.SetVersionTemplate("gpustrap {{.Version}}\n")
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
+	root.SetUsageFunc(usage)
 	root.SetIn(w.stdin)
 	root.SetOut(w.stdout)
 	root.SetErr(w.stderr)
@@ -67,6 +76,46 @@ Start with "gpustrap init", then "gpustrap check", then "gpustrap remaster".`,
 	add(groupExpert, newInspect(w), newRestore(w), newSchema(w), newDocs(w), newVersion(w))
 	return root
 }
+
+// usage prints how a command is used, by cobra's own template.
+func usage(cmd *cobra.Command) error {
+	page := template.New("usage").Funcs(template.FuncMap{
+		"rpad":                    func(s string, width int) string { return fmt.Sprintf("%-*s", width, s) },
+		"trimTrailingWhitespaces": func(s string) string { return strings.TrimRight(s, " \n") },
+	})
+	page, err := page.Parse(cmd.UsageTemplate())
+	if err != nil {
+		return err
+	}
+	return page.Execute(cmd.OutOrStdout(), usageView{cmd})
+}
+
+// usageView is a command as the template of its usage sees it.
+type usageView struct{ *cobra.Command }
+
+func (v usageView) LocalFlags() flagsView     { return flagsView{v.Command.LocalFlags()} }
+func (v usageView) InheritedFlags() flagsView { return flagsView{v.Command.InheritedFlags()} }
+
+type flagsView struct{ *pflag.FlagSet }
+
+// FlagUsages lists the flags, 80 columns wide and without what pflag puts behind the
+// name of each switch: [=true|false].
+func (v flagsView) FlagUsages() string {
+	shown := pflag.NewFlagSet("", pflag.ContinueOnError)
+	v.VisitAll(func(f *pflag.Flag) {
+		flag := *f
+		if flag.Value.Type() == "bool" {
+			flag.Value = switchView{flag.Value}
+		}
+		shown.AddFlag(&flag)
+	})
+	return shown.FlagUsagesWrapped(80)
+}
+
+// switchView is a switch of a type whose values pflag does not list.
+type switchView struct{ pflag.Value }
+
+func (switchView) Type() string { return "boolfunc" }
 
 func newVersion(w *world) *cobra.Command {
 	return &cobra.Command{

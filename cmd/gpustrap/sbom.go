@@ -29,7 +29,7 @@ bytes.`,
 			if err != nil {
 				return err
 			}
-			return writeResult(w, out, text)
+			return writeResult(w, cmd, out, text)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write (default: standard output)")

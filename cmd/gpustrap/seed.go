@@ -52,7 +52,7 @@ nothing else on it is touched.`,
 			if device != "" {
 				return writeSeed(cmd, w, m, image, device, consent)
 			}
-			if err := writeWhole(w, out, image); err != nil {
+			if err := writeImage(w, out, image); err != nil {
 				return err
 			}
 			if out != standardOutput {

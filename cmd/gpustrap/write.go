@@ -24,8 +24,9 @@ import (
 func newWrite(w *world) *cobra.Command {
 	var o writeOptions
 	cmd := &cobra.Command{
-		Use:   "write (IMAGE | --iso ISO [MACHINE]) DEVICE",
-		Short: "Write an image to a USB device and verify it",
+		Use:        "write (IMAGE | --iso ISO [MACHINE]) DEVICE",
+		Short:      "Write an image to a USB device and verify it",
+		SuggestFor: []string{"flash", "burn"},
 		Long: `Writes an image to a whole device and verifies it by reading it back. With --iso
 the machine's image goes straight from the stock ISO to the device, with no file
 in between. Everything on the device is lost; what that is, is shown first, and
