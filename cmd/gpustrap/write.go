@@ -26,7 +26,7 @@ func newWrite(w *world) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:        "write (IMAGE | --iso ISO [MACHINE]) DEVICE",
 		Short:      "Write an image to a USB device and verify it",
-		SuggestFor: []string{"flash", "burn"},
+		SuggestFor: []string{"burn", "flash"},
 		Long: `Writes an image to a whole device and verifies it by reading it back. With --iso
 the machine's image goes straight from the stock ISO to the device, with no file
 in between. Everything on the device is lost; what that is, is shown first, and
