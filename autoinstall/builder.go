@@ -299,13 +299,7 @@ func (b *builder) daemonJSON() string {
 	for _, p := range d.AddressPools {
 		c.AddressPools = append(c.AddressPools, addressPool{p.Base.String(), p.Size})
 	}
-	if d.Publish == config.PublishLocalhost {
-		// The first is for the network that containers are in unless told
-		// otherwise, the second for those that people and Compose make.
-		const loopback = "127.0.0.1"
-		c.Address = loopback
-		c.NetworkOptions = networkOptions{"bridge": {"com.docker.network.bridge.host_binding_ipv4": loopback}}
-	}
+	c.Address, c.NetworkOptions = publishing(d)
 	if b.in.Machine.Toolkit != nil {
 		c.Features = map[string]bool{"cdi": true}
 	}
@@ -314,6 +308,17 @@ func (b *builder) daemonJSON() string {
 		b.rep.Add(internal(b.in, err))
 	}
 	return string(out) + "\n"
+}
+
+// publishing says where ports are published that name no address: the first value
+// is for the network that containers are in unless told otherwise, the second for
+// those that people and Compose make.
+func publishing(d *config.Docker) (string, networkOptions) {
+	if d.Publish != config.PublishLocalhost {
+		return "", nil
+	}
+	const loopback = "127.0.0.1"
+	return loopback, networkOptions{"bridge": {"com.docker.network.bridge.host_binding_ipv4": loopback}}
 }
 
 // cloudUser returns a user as cloud-init makes them at the first boot. The

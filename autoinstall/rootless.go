@@ -41,10 +41,13 @@ func (b *builder) components() []string {
 // holds for the whole machine, stays as it is.
 type rootlessConfig struct {
 	ShmSize         string                      `json:"default-shm-size,omitempty"`
+	NetworkOptions  networkOptions              `json:"default-network-opts,omitempty"`
 	Features        map[string]bool             `json:"features,omitempty"`
 	CDISpecDirs     []string                    `json:"cdi-spec-dirs,omitempty"` // of var-lib-gpustrap-cdi.mount
+	Address         string                      `json:"ip,omitempty"`
 	LogDriver       string                      `json:"log-driver"`
 	LogOptions      map[string]string           `json:"log-opts,omitempty"`
+	Proxies         map[string]string           `json:"proxies,omitempty"`
 	RegistryMirrors []string                    `json:"registry-mirrors,omitempty"`
 	Runtimes        map[string]containerRuntime `json:"runtimes,omitempty"`
 }
@@ -60,7 +63,9 @@ func (b *builder) rootlessJSON() string {
 	d := b.in.Machine.Docker
 	c := rootlessConfig{
 		ShmSize: d.ShmSize, LogDriver: "json-file", RegistryMirrors: d.RegistryProxy, LogOptions: map[string]string{},
+		Proxies: proxies(b.in.Machine.Proxy),
 	}
+	c.Address, c.NetworkOptions = publishing(d)
 	if d.LogMaxSize != "" {
 		c.LogOptions["max-size"] = d.LogMaxSize
 	}

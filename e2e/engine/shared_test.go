@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -28,7 +29,8 @@ func TestRootless(t *testing.T) {
 	m.run("docker save localhost/fastbook:1 >/opt/apps/fastbook/image.tar")
 	m.lay("rootless.sh", "docker-rootless.service", "gpustrap-rootless.service", "var-lib-gpustrap-cdi.mount")
 	m.write("/etc/gpustrap/machine.env", "ROOTLESS_USERS='mia zoe'\nDOCKER_VERSION=''\nDOCKER_DATA_ROOT=/home/disk/docker\n", 0o644)
-	m.write("/etc/gpustrap/daemon-rootless.json", `{"features": {"cdi": true}, "cdi-spec-dirs": ["/var/lib/gpustrap/cdi"], "log-driver": "json-file", "log-opts": {"max-size": "20m"}}`, 0o644)
+	m.write("/etc/gpustrap/daemon-rootless.json", `{"ip": "127.0.0.1", "default-network-opts": {"bridge": {"com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}},
+		"features": {"cdi": true}, "cdi-spec-dirs": ["/var/lib/gpustrap/cdi"], "log-driver": "json-file", "log-opts": {"max-size": "20m"}}`, 0o644)
 	// The packages are Debian's, and there.
 	m.write("/usr/local/sbin/apt-get", "#!/bin/sh\necho \"$*\" >>/var/log/asked\n", 0o755)
 	m.run("cp /usr/share/docker.io/contrib/dockerd-rootless.sh /usr/bin/")
@@ -67,6 +69,16 @@ func TestRootless(t *testing.T) {
 	}
 	if owner := m.run("ps -o user= -C httpd"); owner != "mia" {
 		t.Errorf("the container's process runs as %s", owner)
+	}
+	// Ports without an address stay on the machine, on either kind of network.
+	for i, network := range []string{"bridge", "$(docker network create --driver bridge own)"} {
+		port := strconv.Itoa(18080 + i)
+		if out, err := m.as("mia", "docker run -d --network "+network+" -p "+port+":80 localhost/fastbook:1 sleep 300"); err != nil {
+			t.Errorf("a container with a port on %s: %v\n%s", network, err, out)
+		}
+		if at := m.run("ss -Hltn sport = :" + port + " | awk '{ print $4 }'"); at != "127.0.0.1:"+port {
+			t.Errorf("port %s of a container on %s is open at %q", port, network, at)
+		}
 	}
 	// A device that is described after the engine started is found. It is none of
 	// NVIDIA's.
