@@ -163,7 +163,7 @@ func TestRenderRefuses(t *testing.T) {
 		}, "sources.ubuntu.key", "sources.ubuntu has a key and no fingerprint"},
 		{"CUDA on 26.04", func(in *Input) {
 			in.Machine.Ubuntu, in.Stack.Repositories = "26.04", []string{"cuda"}
-		}, "sources.cuda", "no key is pinned for NVIDIA's CUDA repository for Ubuntu 26.04"},
+		}, "gpu", "no key is pinned for NVIDIA's CUDA repository for Ubuntu 26.04"},
 	}
 	r := newTestRenderer(t)
 	for _, c := range cases {

@@ -149,10 +149,21 @@ func (b *builder) override(r repository, s config.Source) repository {
 			"add "+at+".fingerprint; gpg --show-keys prints it")
 	}
 	if r.name == "cuda" && r.key == "" {
-		b.complain(at, fmt.Sprintf("no key is pinned for NVIDIA's CUDA repository for Ubuntu %s", b.in.Machine.Ubuntu),
-			"these GPUs need packages from there; give sources.cuda.key and sources.cuda.fingerprint")
+		b.complain(b.cudaReason(), fmt.Sprintf("no key is pinned for NVIDIA's CUDA repository for Ubuntu %s", b.in.Machine.Ubuntu),
+			"packages from there are needed; give sources.cuda.key and sources.cuda.fingerprint")
 	}
 	return r
+}
+
+// cudaReason is the key that asks for packages of NVIDIA's repository.
+func (b *builder) cudaReason() string {
+	switch g, s := b.in.Machine.GPU, b.in.Stack; {
+	case s != nil && s.Source == "cuda":
+		return "gpu.source"
+	case g != nil && g.DCGM:
+		return "gpu.dcgm"
+	}
+	return "gpu"
 }
 
 // armorKey returns an OpenPGP key in its text form.

@@ -45,7 +45,7 @@ packages, what is erased, who may log in, each choice with its reason.`,
 						return err
 					}
 				}
-				if err := explainMachine(w.stdout, m); err != nil {
+				if err := explainMachine(w.stdout, m, lockedVersions(project, m)); err != nil {
 					return err
 				}
 			}
@@ -111,8 +111,18 @@ func explainJSON(out io.Writer, machines []*plan.Machine) error {
 	return enc.Encode(all)
 }
 
-// explainMachine prints one machine as a person would want to read it.
-func explainMachine(out io.Writer, m *plan.Machine) error {
+// lockedVersions are the versions that the lock gives a machine's packages, by name;
+// none without a lock.
+func lockedVersions(project *plan.Project, m *plan.Machine) map[string]string {
+	if project.Lock() == nil {
+		return nil
+	}
+	return project.Lock().Versions(m.Class)
+}
+
+// explainMachine prints one machine as a person would want to read it. Locked are the
+// versions that a lock gives its packages.
+func explainMachine(out io.Writer, m *plan.Machine, locked map[string]string) error {
 	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	line := func(what, format string, args ...any) {
 		_, _ = fmt.Fprintf(t, "  %s\t%s\n", what, fmt.Sprintf(format, args...))
@@ -121,7 +131,7 @@ func explainMachine(out io.Writer, m *plan.Machine) error {
 	for _, text := range storageTexts(m.Storage) {
 		line(text.what, "%s", text.words)
 	}
-	line("asks", "%s", m.Boot.Confirm)
+	line("asks", "%s", confirmText(m.Boot))
 	for _, u := range m.Users {
 		line("user", "%s", userText(u))
 	}
@@ -130,7 +140,7 @@ func explainMachine(out io.Writer, m *plan.Machine) error {
 		line("kernel", "%s", s.Kernel.Meta)
 		what := "packages"
 		for _, name := range s.Packages {
-			line(what, "%s", name)
+			line(what, "%s", strings.TrimSpace(name+" "+locked[name]))
 			what = ""
 		}
 	}
@@ -138,11 +148,11 @@ func explainMachine(out io.Writer, m *plan.Machine) error {
 		line("at boot", "%s", settingsText(m.GPU))
 	}
 	if m.Docker != nil {
-		line("docker", "%s", dockerText(m.Docker))
+		line("docker", "%s", dockerText(m.Docker, chosenVersion(m.Docker.Version, locked["docker-ce"])))
 		line("ports", "%s", portsText(m.Docker))
 	}
 	if m.Toolkit != nil {
-		line("toolkit", "NVIDIA Container Toolkit %s", orNewest(m.Toolkit.Version))
+		line("toolkit", "NVIDIA Container Toolkit %s", chosenVersion(m.Toolkit.Version, locked["nvidia-container-toolkit"]))
 	}
 	for _, a := range m.Apps {
 		line("app", "%s", appText(a))
@@ -150,7 +160,10 @@ func explainMachine(out io.Writer, m *plan.Machine) error {
 	for _, text := range ownTexts(&m.Machine) {
 		line(text.what, "%s", text.words)
 	}
-	line("afterwards", "%s", m.After)
+	if m.Ready.Report != "" {
+		line("receipt", "%s", receiptText(m.Ready))
+	}
+	line("afterwards", "%s", afterTexts[m.After])
 	if err := t.Flush(); err != nil || m.Stack == nil {
 		return err
 	}
@@ -296,9 +309,14 @@ func wrap(text, first, rest string) string {
 	return b.String()
 }
 
-func orNewest(version string) string {
-	if version == "" {
-		return "(the newest)"
+// chosenVersion says which version is installed: the one that the configuration asks
+// for, the lock's, or the newest.
+func chosenVersion(asked, locked string) string {
+	switch {
+	case asked != "":
+		return asked
+	case locked != "":
+		return locked + " (locked)"
 	}
-	return version
+	return "(the newest)"
 }

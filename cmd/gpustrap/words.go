@@ -52,13 +52,39 @@ func appText(a config.App) string {
 }
 
 // dockerText says in a line how Docker is set up.
-func dockerText(d *config.Docker) string {
-	text := "Docker CE " + orNewest(d.Version)
+func dockerText(d *config.Docker, version string) string {
+	text := "Docker CE " + version
 	if d.DataRoot != "" {
 		text += ", images and containers in " + d.DataRoot
 	}
 	if d.Prune != nil {
 		text += fmt.Sprintf(", images unused for %s removed %s", count(d.Prune.UnusedDays, "day"), d.Prune.Every)
+	}
+	return text
+}
+
+// confirmText says what has to be answered before a disk is erased.
+func confirmText(b config.Boot) string {
+	switch b.Confirm {
+	case config.ConfirmTyped:
+		return "at the screen, and waits until somebody types yes"
+	case config.ConfirmCountdown:
+		return fmt.Sprintf("nothing: the boot menu counts down %s, any key stops it", count(b.Timeout, "second"))
+	}
+	return "nothing, and begins at once"
+}
+
+// afterTexts say what a machine does when its installation is over.
+var afterTexts = map[config.After]string{
+	config.AfterPoweroff: "powers off",
+	config.AfterReboot:   "restarts, into the installed system",
+}
+
+// receiptText says who hears whether the machine is ready.
+func receiptText(r config.Ready) string {
+	text := "posted to " + r.Report + " at each boot"
+	if r.Token != "" {
+		text += ", signed"
 	}
 	return text
 }
