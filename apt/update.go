@@ -62,9 +62,13 @@ func (l *Lock) Refit(classes []Class) (*Lock, error) {
 func (l *Lock) sameBase(classes []Class) error {
 	for _, c := range classes {
 		if old := l.Class(c.Name); old != nil && old.Base != c.Base {
+			advice := "name the same medium again with --iso; or make the lock anew, with newer versions: gpustrap lock --update"
+			if old.Base == "" {
+				advice = "make the lock anew, on that medium and with newer versions: gpustrap lock --update --iso"
+			}
 			return &Error{
 				Summary: fmt.Sprintf("%s was locked on top of %s, not of %s", c.Name, cmp.Or(old.Base, "nothing"), cmp.Or(c.Base, "nothing")),
-				Advice:  "name the same medium again with --iso; or make the lock anew, with newer versions: gpustrap lock --update",
+				Advice:  advice,
 			}
 		}
 	}

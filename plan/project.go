@@ -160,16 +160,26 @@ func (p *Project) Preview(m *Machine) (autoinstall.Seed, report.Report) {
 }
 
 // Validate reports what Render would complain of in any machine, without
-// rendering.
-func (p *Project) Validate() report.Report {
+// rendering. What a command has yet to make before a machine can install offline is
+// an error in those that are wanted, and a warning in others.
+func (p *Project) Validate(wanted ...*Machine) report.Report {
+	urgent := make(map[*Machine]bool, len(wanted))
+	for _, m := range wanted {
+		urgent[m] = true
+	}
 	found := make([]report.Report, len(p.Machines))
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range p.Machines {
 		group.Go(func() error {
-			found[i] = p.renderer.Validate(p.Machines[i].input())
-			found[i].Merge(p.lacksOffline(&p.Machines[i], report.Warning))
-			found[i].Merge(checkImages(&p.Machines[i]))
+			m := &p.Machines[i]
+			severity := report.Warning
+			if urgent[m] {
+				severity = report.Error
+			}
+			found[i] = p.renderer.Validate(m.input())
+			found[i].Merge(p.lacksOffline(m, severity))
+			found[i].Merge(checkImages(m))
 			return nil
 		})
 	}

@@ -154,6 +154,9 @@ func explainMachine(out io.Writer, m *plan.Machine, locked map[string]string) er
 	if m.Toolkit != nil {
 		line("toolkit", "NVIDIA Container Toolkit %s", chosenVersion(m.Toolkit.Version, locked["nvidia-container-toolkit"]))
 	}
+	if m.Offline != config.OfflineOff {
+		line("from", "%s", offlineTexts[m.Offline])
+	}
 	for _, a := range m.Apps {
 		line("app", "%s", appText(a))
 	}

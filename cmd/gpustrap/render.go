@@ -114,6 +114,7 @@ func layoutNamed(name string) (plan.FolderLayout, error) {
 // form renders a machine into files and names the one that is printed.
 type form struct {
 	main   string
+	seed   bool // a NoCloud seed, whose packages may come from the medium
 	render func(*plan.Project, *plan.Machine) (fs.FS, report.Report)
 	// preview renders for a comparison alone, files by name.
 	preview func(*plan.Project, *plan.Machine) (map[string][]byte, report.Report)
@@ -121,7 +122,7 @@ type form struct {
 
 func formOf(format string) (form, error) {
 	one := func(main string, render func(*plan.Project, *plan.Machine) ([]byte, report.Report)) form {
-		return form{main, func(p *plan.Project, m *plan.Machine) (fs.FS, report.Report) {
+		return form{main, false, func(p *plan.Project, m *plan.Machine) (fs.FS, report.Report) {
 			data, rep := render(p, m)
 			return fstest.MapFS{main: {Data: data}}, rep
 		}, func(p *plan.Project, m *plan.Machine) (map[string][]byte, report.Report) {
@@ -131,7 +132,7 @@ func formOf(format string) (form, error) {
 	}
 	switch format {
 	case formatAutoinstall:
-		return form{"user-data", func(p *plan.Project, m *plan.Machine) (fs.FS, report.Report) {
+		return form{"user-data", true, func(p *plan.Project, m *plan.Machine) (fs.FS, report.Report) {
 			seed, rep := p.Render(m)
 			return seed.FS(), rep
 		}, func(p *plan.Project, m *plan.Machine) (map[string][]byte, report.Report) {

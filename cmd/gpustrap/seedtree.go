@@ -70,7 +70,13 @@ func (t *seedTree) shown() string { return filepath.Clean(t.dir) + string(os.Pat
 // write renders and writes the machines. Nothing is written when any of them
 // could not be rendered.
 func (t *seedTree) write(w *world, cmd *cobra.Command, project *plan.Project, form form, prune bool) error {
-	if _, err := rendered(w, cmd, t, project.Validate()); err != nil {
+	var seeds []*plan.Machine
+	if form.seed {
+		for _, f := range t.seeds {
+			seeds = append(seeds, f.machine)
+		}
+	}
+	if _, err := rendered(w, cmd, t, project.Validate(seeds...)); err != nil {
 		return err
 	}
 	counts := make([]int, len(t.seeds))

@@ -80,6 +80,12 @@ var afterTexts = map[config.After]string{
 	config.AfterReboot:   "restarts, into the installed system",
 }
 
+// offlineTexts say where a machine's packages come from that may lack a network.
+var offlineTexts = map[config.Offline]string{
+	config.OfflineOnly:     "the installation medium alone, no network",
+	config.OfflineFallback: "the installation medium, or else the network",
+}
+
 // receiptText says who hears whether the machine is ready.
 func receiptText(r config.Ready) string {
 	text := "posted to " + r.Report + " at each boot"
