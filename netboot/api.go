@@ -129,6 +129,10 @@ func (s *Server) apiWatch(w http.ResponseWriter, r *http.Request) {
 	changes, stop := s.Changes()
 	defer stop()
 	only := r.URL.Query().Get("machine")
+	if _, ok := s.View(only); only != "" && !ok {
+		answer(w, http.StatusNotFound, Problem{fmt.Sprintf("there is no machine %q", only)})
+		return
+	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
 	out, lines := http.NewResponseController(w), json.NewEncoder(w)

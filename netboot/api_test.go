@@ -98,6 +98,9 @@ func TestWatchOfTheAPI(t *testing.T) {
 	b := newBench(t, fleet(2))
 	admin := httptest.NewServer(b.Admin())
 	defer admin.Close()
+	if r, body := ask(t, http.MethodGet, admin.URL+"/api/v1/watch?machine=node00009", "Authorization", "Bearer admin-token"); r.StatusCode != http.StatusNotFound || !strings.Contains(body, `there is no machine \"node00009\"`) {
+		t.Error(r.Status, body)
+	}
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, admin.URL+"/api/v1/watch?machine=node00001", nil)

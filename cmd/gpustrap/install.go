@@ -144,7 +144,7 @@ func (i *installRun) byBMC(ctx context.Context, folder string) error {
 		return err
 	}
 	err = i.follow(ctx, armed)
-	if ctx.Err() != nil {
+	if errors.Is(err, errUnfollowed) {
 		i.w.say("%s: the installation goes on, and its medium stays in the BMC's virtual CD", i.machine.Name)
 		return err
 	}
@@ -242,8 +242,11 @@ func lastPhase(m *plan.Machine) state.Phase {
 	return state.Ready
 }
 
+// errUnfollowed: the installation goes on, and nobody here sees how it ends.
+var errUnfollowed = errors.New("is no longer followed")
+
 // follow says each change until the installation is over. A server that is
-// restarted meanwhile is waited for.
+// restarted meanwhile is waited for; one that refuses to tell is not.
 func (i *installRun) follow(ctx context.Context, armed netboot.Armed) error {
 	said := ""
 	for {
@@ -254,9 +257,11 @@ func (i *installRun) follow(ctx context.Context, armed netboot.Armed) error {
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				why = "the time of --timeout is over"
 			}
-			return withHint(fmt.Errorf("%s is no longer followed: %s", armed.Machine, why), "gpustrap status --watch %s goes on; gpustrap disarm %s takes it back", armed.Machine, armed.Machine)
+			return withHint(fmt.Errorf("%s %w: %s", armed.Machine, errUnfollowed, why), "gpustrap status --watch %s goes on; gpustrap disarm %s takes it back", armed.Machine, armed.Machine)
 		case over || err == nil:
 			return err
+		case !passing(err):
+			return fmt.Errorf("%s %w: %w", armed.Machine, errUnfollowed, err)
 		}
 		if gone := "the server does not answer; waiting for it"; said != gone {
 			said = gone
@@ -277,7 +282,7 @@ func (i *installRun) watch(ctx context.Context, armed netboot.Armed, said *strin
 	for lines := json.NewDecoder(answer.Body); ; {
 		var v netboot.View
 		if err := lines.Decode(&v); err != nil {
-			return false, err
+			return false, fmt.Errorf("cannot read from the server: %w", err)
 		}
 		if text := phaseAndWords(&v); text != *said {
 			*said = text

@@ -353,3 +353,46 @@ func TestInstallInterrupted(t *testing.T) {
 		t.Errorf("at the BMC: %+v", got)
 	}
 }
+
+// What the server refuses ends the command with the server's own sentence; what may pass
+// is tried again.
+func TestInstallRefused(t *testing.T) {
+	b := newInstallBench(t, redfishtest.Options{}, func(*installBench, string) {})
+	follow := func(answers ...func(http.ResponseWriter)) (int, string, int) {
+		asked := 0
+		front := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/api/v1/watch" {
+				if asked++; asked <= len(answers) {
+					answers[asked-1](w)
+					return
+				}
+				if _, err := b.server.Disarm(r.Context(), "node03", true); err != nil {
+					t.Error(err)
+				}
+			}
+			b.server.Admin().ServeHTTP(w, r)
+		}))
+		defer front.Close()
+		var out said
+		code := b.install(t.Context(), &out, "--server", front.URL, "--reinstall", "node03")
+		return code, out.String(), asked
+	}
+	says := func(status int, text string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, text)
+		}
+	}
+	for status, want := range map[int]string{401: "a sentence\nhint: ", 403: "a sentence\n", 404: "a sentence\n", 409: "a sentence\n"} {
+		code, out, asked := follow(says(status, `{"error": "a sentence"}`))
+		if code != exitFailed || asked != 1 || !strings.Contains(out, "node03 is no longer followed: "+want) {
+			t.Errorf("%d: exit %d after %d requests\n%s", status, code, asked, out)
+		}
+	}
+	if code, out, asked := follow(says(200, "<html>")); code != exitFailed || asked != 1 || !strings.Contains(out, "is no longer followed: cannot read from the server: invalid character") {
+		t.Errorf("another program's answer: exit %d after %d requests\n%s", code, asked, out)
+	}
+	if code, out, asked := follow(says(503, `{"error": "a sentence"}`)); code != exitFailed || asked != 2 || !strings.Contains(out, "node03: the server does not answer; waiting for it\n") || !strings.Contains(out, "disarmed by somebody else") {
+		t.Errorf("what passes: exit %d after %d requests\n%s", code, asked, out)
+	}
+}

@@ -106,12 +106,35 @@ func (c *serverClient) call(ctx context.Context, method, path string, posted any
 	if json.NewDecoder(io.LimitReader(answer.Body, 1<<20)).Decode(&problem) != nil || problem.Error == "" {
 		problem.Error = answer.Status
 	}
-	err = errors.New(problem.Error)
+	err = &refused{answer.StatusCode, problem.Error}
 	if answer.StatusCode == http.StatusUnauthorized {
 		err = withHint(err, "%s is not it; gpustrap serve says at its start where it lies: name it with --token-file", c.tokenFile)
 	}
 	return nil, err
 }
+
+// refused is what a server said instead of doing what it was asked for.
+type refused struct {
+	status int // of HTTP
+	text   string
+}
+
+func (r *refused) Error() string { return r.text }
+
+// passing reports whether a request that failed may do better later: the server is not
+// there, or has trouble of its own. What it refuses, it refuses again.
+func passing(err error) bool {
+	var answer *refused
+	var syntax *json.SyntaxError
+	var value *json.UnmarshalTypeError
+	if errors.As(err, &answer) {
+		return answer.status >= http.StatusInternalServerError
+	}
+	return !errors.Is(err, errUntrusted) && !errors.As(err, &syntax) && !errors.As(err, &value)
+}
+
+// errUntrusted: a server's certificate is not the one that is expected.
+var errUntrusted = errors.New("cannot trust the server")
 
 // unreached says why a server was not reached, and what to do about it.
 func (c *serverClient) unreached(err error) error {
@@ -121,7 +144,7 @@ func (c *serverClient) unreached(err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.As(err, &unverified):
-		return withHint(fmt.Errorf("cannot trust the server at %s: %w", c.base, unverified.Err),
+		return withHint(fmt.Errorf("%w at %s: %w", errUntrusted, c.base, unverified.Err),
 			"--cert names its certificate: the file "+certName+" in its data folder, unless it was given another")
 	case errors.As(err, &sent):
 		err = sent.Err
