@@ -51,7 +51,7 @@ type PXE struct {
 
 // NewPXE returns a PXE of a server, which arms from then on only what the media are for.
 func NewPXE(s *Server, o PXEOptions) *PXE {
-	s.media = o.Media
+	s.media, s.dhcp = o.Media, o.DHCP
 	return &PXE{s: s, o: o, images: newImageCache(), heard: newHeard()}
 }
 
@@ -147,7 +147,7 @@ func (p *PXE) unmatched(project *plan.Project) []string {
 	var out []string
 	for i := range project.Machines {
 		m := &project.Machines[i]
-		if len(m.Match.MACs) == 0 && m.Match.UUID == "" {
+		if err := p.s.answered(m); err != nil {
 			out = append(out, m.Name+" has no MAC address or UUID in its match")
 		} else if rep := project.Unserved(m); rep.HasErrors() {
 			out = append(out, rep.Diagnostics[0].Summary)

@@ -494,3 +494,26 @@ func TestArmNeedsAMedium(t *testing.T) {
 		}
 	}
 }
+
+// TestSerialNumberAlone: what DHCP never answers is not armed for the network, but is for
+// its medium, and where another server does the DHCP.
+func TestSerialNumberAlone(t *testing.T) {
+	for mode, refused := range map[DHCPMode]bool{DHCPProxy: true, DHCPReservation: true, DHCPOff: false} {
+		b := newBootBench(t, fleetHead+"  - {name: known, match: {serial: S1, mac: \"52:54:00:00:00:01\"}}\n  - {name: serial, match: {serial: S2}}\n", mode)
+		named := strings.Contains(strings.Join(b.Describe(), "\n"), "not answered: serial has no MAC address or UUID in its match")
+		_, err := b.Arm(t.Context(), "serial", ArmOrder{Via: state.Network})
+		if refused != errors.Is(err, errUnmatched) || refused != named || refused && !strings.Contains(err.Error(), "serial has a serial number alone in its match, which DHCP does not carry") {
+			t.Errorf("%s: %v, named %t", mode, err, named)
+		}
+		if err == nil {
+			if _, text := ask(t, http.MethodGet, b.url+"/boot.ipxe?mac="+hyphened(7)+"&serial=S2"); !strings.Contains(text, "/s/") {
+				t.Errorf("%s: by its serial number it gets\n%s", mode, text)
+			}
+		}
+		for name, via := range map[string]state.Via{"serial": state.Medium, "known": state.Network} {
+			if _, err := b.Arm(t.Context(), name, ArmOrder{Via: via, Reinstall: true}); err != nil {
+				t.Errorf("%s: %s via %s: %v", mode, name, via, err)
+			}
+		}
+	}
+}

@@ -30,6 +30,7 @@ type Server struct {
 	seeds  *seedCache
 	intake *intake
 	media  []*Medium // that machines are installed from, where a PXE serves them
+	dhcp   DHCPMode  // of that PXE, or empty
 	wrong  *limiter
 	meters *meters
 }
@@ -232,8 +233,10 @@ func (s *Server) Arm(ctx context.Context, machine string, o ArmOrder) (*state.Re
 	if m == nil {
 		return nil, fmt.Errorf("the configuration has no machine %q: %w", machine, state.ErrUnknown)
 	}
-	if len(m.Match.MACs) == 0 && m.Match.UUID == "" && m.Match.Serial == "" && o.Via == state.Network {
-		return nil, fmt.Errorf("%s has no match in the configuration: over the network it cannot be told from others: %w", machine, errUnmatched)
+	if o.Via == state.Network {
+		if err := s.answered(m); err != nil {
+			return nil, err
+		}
 	}
 	salt := make([]byte, 16)
 	if _, err := io.ReadFull(s.o.Random, salt); err != nil {
@@ -281,8 +284,22 @@ func (s *Server) Disarm(ctx context.Context, machine string, force bool) (*state
 // errNoMedium: there is nothing to install a machine from.
 var errNoMedium = errors.New("it cannot be installed from here")
 
-// errUnmatched: a machine without a match cannot be installed over the network.
-var errUnmatched = errors.New("give it a mac, uuid or serial under match")
+// answered fails where a machine is never answered over the network. DHCP carries no
+// serial number; where another server does the DHCP, iPXE says it by HTTP.
+func (s *Server) answered(m *plan.Machine) error {
+	switch {
+	case len(m.Match.MACs) > 0 || m.Match.UUID != "":
+		return nil
+	case m.Match.Serial == "":
+		return fmt.Errorf("%s has no match in the configuration: over the network it cannot be told from others: %w", m.Name, errUnmatched)
+	case s.dhcp == DHCPProxy || s.dhcp == DHCPReservation:
+		return fmt.Errorf("%s has a serial number alone in its match, which DHCP does not carry: it is never answered over the network: %w, or arm it for its medium", m.Name, errUnmatched)
+	}
+	return nil
+}
+
+// errUnmatched: a machine cannot be told from others over the network.
+var errUnmatched = errors.New("give it a mac or uuid under match")
 
 // MediumURL returns the address of the medium that installs the machine, for a
 // management controller.
