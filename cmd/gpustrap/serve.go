@@ -65,7 +65,7 @@ type serveFlags struct {
 func newServe(w *world) *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
-		Use:   "serve --interface NAME",
+		Use:   "serve --interface NAME --iso FILE",
 		Short: "Install machines over the network, each once",
 		Long: `Serves each machine of the configuration its own seed, hears what its installer
 reports, and says why one is stuck. A machine is installed only after "gpustrap
@@ -73,16 +73,16 @@ arm", and once for each time; any other boots from its own disk. The
 configuration is followed: a changed file is read again, one with errors is
 refused and the last good one stays.
 
-With --iso the machines boot from here, too: by DHCP beside the site's own
-server, TFTP, HTTP Boot, or an image of their own that a BMC reads. It says at
-its start what it answers to. Kernel, initrd, shim and the network GRUB come out
-of the medium, iPXE out of --ipxe.
+The machines boot from here: by DHCP beside the site's own server, TFTP, HTTP
+Boot, or an image of their own that a BMC reads. It says at its start what it
+answers to. Kernel, initrd, shim and the network GRUB come out of the medium
+(--iso), iPXE out of --ipxe.
 
 Machines are answered by plain HTTP on the interface, administrators by TLS on
 --admin, with the token in the data folder. What must survive a power failure
 lies there, in an embedded etcd; --etcd uses a cluster of your own instead.`,
 		Example: `  gpustrap serve --interface eth1 --iso ubuntu-24.04.3-live-server-amd64.iso
-  gpustrap serve --interface eth1 --data /var/lib/gpustrap
+  gpustrap serve --interface eth1 --iso noble.iso --data /var/lib/gpustrap
   gpustrap serve --print-unit > /etc/systemd/system/gpustrap.service`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -113,6 +113,9 @@ lies there, in an embedded etcd; --etcd uses a cluster of your own instead.`,
 func runServe(ctx context.Context, w *world, cmd *cobra.Command, f serveFlags) error {
 	if f.iface == "" {
 		return usagef("--interface is needed: the network that machines boot from")
+	}
+	if len(f.pxe.media) == 0 {
+		return usagef("--iso is needed: the installation medium that machines are installed from")
 	}
 	if _, err := loadProject(w, cmd); err != nil {
 		return err
@@ -164,20 +167,13 @@ func runServe(ctx context.Context, w *world, cmd *cobra.Command, f serveFlags) e
 	if err != nil {
 		return err
 	}
-	var pxe *netboot.PXE
-	if boots != nil {
-		pxe = netboot.NewPXE(server, *boots)
-	}
+	pxe := netboot.NewPXE(server, *boots)
 	project, _ := server.Config()
 	w.say("%s of the configuration; any other is not answered", count(len(project.Machines), "machine"))
 	w.say("machines: http://%s", listeners.machines.Addr())
 	w.say("administrators: https://%s, with the token in %s", listeners.admin.Addr(), filepath.Join(f.data, adminTokenName))
-	if pxe != nil {
-		for _, line := range pxe.Describe() {
-			w.say("%s", line)
-		}
-	} else {
-		w.say("no --iso: this server boots no machine; what is armed waits until it is started with one")
+	for _, line := range pxe.Describe() {
+		w.say("%s", line)
 	}
 	return serveAll(ctx, server, pxe, listeners, cert, log)
 }
@@ -386,11 +382,7 @@ const stopTime = 10 * time.Second
 
 // serveAll serves until the context is done, or a socket fails.
 func serveAll(ctx context.Context, server *netboot.Server, pxe *netboot.PXE, l serveListeners, cert tls.Certificate, log *slog.Logger) error {
-	handler := server.Handler()
-	if pxe != nil {
-		handler = pxe.Handler()
-	}
-	machines := netboot.NewHTTP(handler, log)
+	machines := netboot.NewHTTP(pxe.Handler(), log)
 	admin := netboot.NewHTTP(server.Admin(), log)
 	admin.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	failed := make(chan error, 3)
@@ -401,13 +393,11 @@ func serveAll(ctx context.Context, server *netboot.Server, pxe *netboot.PXE, l s
 	group.Go(func() { server.Run(running) })
 	booting, stopBooting := context.WithCancel(ctx)
 	defer stopBooting()
-	if pxe != nil {
-		group.Go(func() {
-			if err := pxe.Serve(booting); err != nil {
-				failed <- listenError(err)
-			}
-		})
-	}
+	group.Go(func() {
+		if err := pxe.Serve(booting); err != nil {
+			failed <- listenError(err)
+		}
+	})
 	go func() { failed <- machines.Serve(l.machines) }()
 	go func() { failed <- admin.ServeTLS(l.admin, "", "") }()
 	var err error

@@ -51,6 +51,10 @@ func (s *said) await(t *testing.T, what string) string {
 }
 
 func TestServe(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("TFTP's port takes root")
+	}
+	medium := isotest.Medium{Small: true}.Make(t)
 	dir := t.TempDir()
 	config := filepath.Join(dir, "gpustrap.yaml")
 	yaml := `version: 1
@@ -68,7 +72,7 @@ machines:
 	ended := make(chan int, 1)
 	go func() {
 		w := newWorld(strings.NewReader(""), &log, &log, func(string) string { return "" })
-		ended <- run(ctx, w, []string{"serve", "-c", config, "--interface", "lo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"})
+		ended <- run(ctx, w, []string{"serve", "-c", config, "--interface", "lo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--iso", medium, "--dhcp", "off"})
 	}()
 	admin := log.await(t, `administrators: (https://\S+),`)
 	call := func(input string, args ...string) (string, int) {
@@ -155,15 +159,16 @@ func TestServeRefuses(t *testing.T) {
 		want string
 	}{
 		{"no interface", nil, 2, "--interface is needed"},
-		{"an interface that is not there", []string{"--interface", "nope0"}, 1, "there is no network interface nope0\nhint: ip address lists them"},
+		{"an interface that is not there", []string{"--interface", "nope0", "--iso", medium}, 1, "there is no network interface nope0\nhint: ip address lists them"},
+		{"no medium named", []string{"--interface", "lo"}, 2, "^gpustrap: --iso is needed: the installation medium"},
 		{"no medium there", []string{"--interface", "lo", "--iso", "nope.iso"}, 1, "cannot read the installation medium: open nope.iso: no such file"},
 		{"no medium", []string{"--interface", "lo", "--iso", "serve_test.go"}, 1, "cannot serve serve_test.go: this is not an ISO 9660 image"},
 		{"no mode", []string{"--interface", "lo", "--iso", medium, "--dhcp", "on"}, 2, `--dhcp is "on"`},
-		{"no port", []string{"--interface", "lo", "--listen", "127.0.0.1"}, 2, `--listen is "127.0.0.1"`},
-		{"no port for administrators", []string{"--interface", "lo", "--listen", "127.0.0.1:0", "--admin", "foo"}, 2, `--admin is "foo"`},
-		{"a port that is taken", []string{"--interface", "lo", "--listen", taken.Addr().String()}, 1, "address already in use\nhint: another program has the port"},
-		{"the other port is taken", []string{"--interface", "lo", "--listen", "127.0.0.1:0", "--admin", taken.Addr().String()}, 1, "administrators: .*address already in use\nhint: another"},
-		{"another computer's address", []string{"--interface", "lo", "--listen", "192.0.2.77:0"}, 1, "cannot assign requested address\nhint: this computer has no such address"},
+		{"no port", []string{"--interface", "lo", "--iso", medium, "--listen", "127.0.0.1"}, 2, `--listen is "127.0.0.1"`},
+		{"no port for administrators", []string{"--interface", "lo", "--iso", medium, "--listen", "127.0.0.1:0", "--admin", "foo"}, 2, `--admin is "foo"`},
+		{"a port that is taken", []string{"--interface", "lo", "--iso", medium, "--listen", taken.Addr().String()}, 1, "address already in use\nhint: another program has the port"},
+		{"the other port is taken", []string{"--interface", "lo", "--iso", medium, "--listen", "127.0.0.1:0", "--admin", taken.Addr().String()}, 1, "administrators: .*address already in use\nhint: another"},
+		{"another computer's address", []string{"--interface", "lo", "--iso", medium, "--listen", "192.0.2.77:0"}, 1, "cannot assign requested address\nhint: this computer has no such address"},
 	} {
 		dir := t.TempDir()
 		config := filepath.Join(dir, "gpustrap.yaml")

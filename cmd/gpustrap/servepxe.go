@@ -30,20 +30,17 @@ func (f *pxeFlags) flags(cmd *cobra.Command) {
 	for _, m := range netboot.DHCPModes() {
 		modes = append(modes, string(m))
 	}
-	cmd.Flags().StringArrayVar(&f.media, "iso", nil, "installation medium that machines are installed from (`file`; more than one for several releases); without one the server boots nothing and gives out seeds alone")
+	cmd.Flags().StringArrayVar(&f.media, "iso", nil, "installation medium that machines are installed from (`file`; more than one for several releases)")
 	cmd.Flags().StringVar(&f.dhcp, "dhcp", string(netboot.DHCPProxy), "`mode`: "+strings.Join(modes, ", ")+" (beside the site's server, with the machines' addresses too, not at all)")
 	cmd.Flags().StringVar(&f.shim, "shim", "", "signed shim (`file`; default: the medium's)")
 	cmd.Flags().StringVar(&f.grub, "grub", "", "signed network GRUB (`file`; default: that in the medium's pool)")
 	cmd.Flags().StringVar(&f.ipxe, "ipxe", "", "`folder` with iPXE's undionly.kpxe, snponly.efi or ipxe.efi (default "+defaultIPXE+")")
 }
 
-// read returns what boots machines, or nil where no medium was named.
+// read returns what boots machines.
 func (f *pxeFlags) read(iface string) (*netboot.PXEOptions, error) {
 	if !slices.Contains(netboot.DHCPModes(), netboot.DHCPMode(f.dhcp)) {
 		return nil, usagef("--dhcp is %q, and must be proxy, reservation or off", f.dhcp)
-	}
-	if len(f.media) == 0 {
-		return nil, nil
 	}
 	host, err := interfaceAddress(iface)
 	if err != nil {

@@ -9,7 +9,7 @@ Wants=network-online.target
 After=network-online.target
 
 [Service]
-ExecStart=/usr/local/bin/gpustrap serve -c /etc/gpustrap/gpustrap.yaml --data /var/lib/gpustrap-serve --interface eth1
+ExecStart=/usr/local/bin/gpustrap serve -c /etc/gpustrap/gpustrap.yaml --data /var/lib/gpustrap-serve --interface eth1 --iso /srv/gpustrap/ubuntu-24.04.3-live-server-amd64.iso
 User=gpustrap
 Group=gpustrap
 StateDirectory=gpustrap-serve
