@@ -114,7 +114,7 @@ func newBench(t testing.TB, yaml string, change ...func(*Options)) *bench {
 	if err := os.WriteFile(b.file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	store, err := state.Embedded(t.Context(), filepath.Join(dir, "state"))
+	store, err := state.Embedded(t.Context(), filepath.Join(dir, "state"), func(why string) { panic(why) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,7 +60,7 @@ func stormServer() error {
 			return err
 		}
 	}
-	store, err := state.Embedded(ctx, filepath.Join(folder, "state"))
+	store, err := state.Embedded(ctx, filepath.Join(folder, "state"), func(why string) { fmt.Fprintln(os.Stderr, why) })
 	if err != nil {
 		return err
 	}

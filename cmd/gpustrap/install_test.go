@@ -71,7 +71,7 @@ machines:
 	b.write(filepath.Join(b.dir, "bmc.secret"), redfishtest.Password+"\n")
 	b.write(filepath.Join(b.dir, "token"), "admin-token\n")
 	var err error
-	if b.store, err = state.Embedded(t.Context(), filepath.Join(b.dir, "state")); err != nil {
+	if b.store, err = state.Embedded(t.Context(), filepath.Join(b.dir, "state"), func(why string) { panic(why) }); err != nil {
 		t.Fatal(err)
 	}
 	cmd := &cobra.Command{}

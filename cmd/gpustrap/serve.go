@@ -149,7 +149,7 @@ func runServe(ctx context.Context, w *world, cmd *cobra.Command, f serveFlags) e
 		return fmt.Errorf("cannot open the audit log: %w", err)
 	}
 	defer func() { _ = audit.Close() }() // each line is written as it comes
-	store, err := openStore(ctx, f)
+	store, err := openStore(ctx, w, f)
 	if err != nil {
 		return err
 	}
@@ -319,9 +319,13 @@ func serveCertificate(w *world, f serveFlags, l serveListeners) (tls.Certificate
 }
 
 // openStore opens the state.
-func openStore(ctx context.Context, f serveFlags) (*state.Store, error) {
+func openStore(ctx context.Context, w *world, f serveFlags) (*state.Store, error) {
 	if len(f.etcd) == 0 {
-		return state.Embedded(ctx, filepath.Join(f.data, stateName))
+		folder := filepath.Join(f.data, stateName)
+		return state.Embedded(ctx, folder, func(why string) {
+			w.complain(withHint(fmt.Errorf("the state cannot be written any more, and the server ends: %s", why),
+				"make room under %s and start it again: what was acknowledged is there", folder))
+		})
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.etcdCA != "" {

@@ -21,8 +21,10 @@ const privateFolder fs.FileMode = 0o700
 
 // Embedded starts an etcd of one member in this process and opens its store. Its
 // data lie in the folder, which is made with the mode 0700; its warnings go to the
-// file log in there. It listens nowhere: there is no door to it but the Store.
-func Embedded(ctx context.Context, folder string) (*Store, error) {
+// file log in there. It listens nowhere: there is no door to it but the Store. Where
+// etcd cannot go on, on a disk without a free byte, it ends the process; ending is told
+// why just before. What was acknowledged is whole then.
+func Embedded(ctx context.Context, folder string, ending func(why string)) (*Store, error) {
 	if err := os.MkdirAll(folder, privateFolder); err != nil {
 		return nil, fmt.Errorf("cannot make the folder for the state: %w", err)
 	}
@@ -40,8 +42,11 @@ func Embedded(ctx context.Context, folder string) (*Store, error) {
 	cfg.ListenPeerUrls, cfg.ListenClientUrls = nil, nil
 	// The one member elects itself, and waits for nobody.
 	cfg.TickMs, cfg.ElectionMs = 20, 100
-	cfg.LogLevel = "warn"
-	cfg.LogOutputs = []string{log}
+	logger, err := etcdLogger(log, ending)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the log of the embedded etcd: %w", err)
+	}
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(logger)
 	// There is no other member that could want the log from the memory.
 	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 2000, 100
 	server, err := embed.StartEtcd(cfg)

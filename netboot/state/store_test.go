@@ -9,7 +9,7 @@ import (
 // open returns a store in a folder of the test.
 func open(t *testing.T) *Store {
 	t.Helper()
-	s, err := Embedded(t.Context(), t.TempDir())
+	s, err := Embedded(t.Context(), t.TempDir(), func(why string) { panic(why) })
 	if err != nil {
 		t.Fatal(err)
 	}
