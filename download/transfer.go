@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"mime"
 	"net"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -91,7 +93,7 @@ func (t *transfer) run(ctx context.Context) error {
 			return fmt.Errorf("cannot continue %s: %w", t.partPath(), err)
 		}
 		if t.done = n; n > 0 {
-			t.notify("continuing at %d bytes", n)
+			t.notify("%s: continuing at %d bytes", path.Base(t.URL), n)
 		}
 	}
 	if err := t.tries(ctx); err != nil {
@@ -100,7 +102,7 @@ func (t *transfer) run(ctx context.Context) error {
 	err := t.check()
 	if errors.Is(err, ErrHash) && t.resumed {
 		// The earlier part may be what is wrong: once more from the start.
-		t.notify("the part from an earlier run is wrong, starting again")
+		t.notify("%s: the part from an earlier run is wrong, starting again", path.Base(t.URL))
 		if err = t.restart(); err == nil {
 			err = t.tries(ctx)
 		}
@@ -265,7 +267,7 @@ func (t *transfer) read(ctx context.Context, response *http.Response, watch *wat
 			}
 		}
 		if _, err := t.part.Write(buffer[:n]); err != nil {
-			return false, fmt.Errorf("cannot write %s: %w", t.partPath(), err)
+			return false, writeError(t.partPath(), err)
 		}
 		t.hash.Write(buffer[:n])
 		t.done += int64(n)
@@ -339,7 +341,7 @@ func (t *transfer) saveState() error {
 		err = maybe.WriteFile(t.statePath(), append(text, '\n'), 0o600)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", t.statePath(), err)
+		return writeError(t.statePath(), err)
 	}
 	return nil
 }
@@ -460,4 +462,13 @@ func (w *watch) stop() {
 	if w.timer != nil {
 		w.timer.Stop()
 	}
+}
+
+// writeError says that a file cannot be written, and names it once.
+func writeError(name string, err error) error {
+	var named *fs.PathError
+	if errors.As(err, &named) {
+		err = named.Err
+	}
+	return fmt.Errorf("cannot write %s: %w", name, err)
 }

@@ -56,7 +56,7 @@ for gpustrap.yaml, with the mode 0600. It is never part of a bundle or a medium.
 			}
 			size, err := writeBundle(cmd.Context(), w, repository, out)
 			if err != nil {
-				return fmt.Errorf("cannot write the bundle: %w", err)
+				return fmt.Errorf("cannot write %s: %w", out, pathReason(err))
 			}
 			w.say("%s: %s", out, byteCount(size))
 			return nil

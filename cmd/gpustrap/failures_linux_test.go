@@ -193,7 +193,7 @@ func TestLockFails(t *testing.T) {
 		"full cache": {func(t *testing.T, f *failing) {
 			f.cache = t.TempDir()
 			small(t, f.cache, "4k")
-		}, []string{"no space left on device"}},
+		}, []string{": no space left on device"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFailing(t, archive, medium)
@@ -263,7 +263,7 @@ func TestBundleFails(t *testing.T) {
 			[]string{"htop 3.3.0 is gone from the archive since the lock was made", "hint: take the version that is there now"}},
 		"changed": {func(_ *testing.T, f *failing) { f.fail(of(deb, f.changed)) },
 			[]string{"htop 3.3.0 is not the file that was locked", "hint: nothing of it was kept"}},
-		"full cache": {func(t *testing.T, f *failing) { small(t, f.cache, "16k") }, []string{"no space left on device"}},
+		"full cache": {func(t *testing.T, f *failing) { small(t, f.cache, "16k") }, []string{"gpustrap: cannot ", ": no space left on device"}},
 		"full disk": {func(t *testing.T, f *failing) {
 			files := map[string]string{}
 			for _, name := range f.names() {
@@ -279,8 +279,11 @@ func TestBundleFails(t *testing.T) {
 			f := newFailing(t, archive, medium)
 			f.good("lock", "--iso", medium)
 			f.good("bundle", "-o", filepath.Join(t.TempDir(), "x")) // makes the key
-			f.put("old.tar", "mine")
-			f.put("old.iso", "mine")
+			// Nothing but an archive, or an image, is replaced at all.
+			oldTar := strings.Repeat("\x00", tarMagicAt) + tarMagic
+			oldISO := strings.Repeat("\x00", isoMagicAt) + isoMagic
+			f.put("old.tar", oldTar)
+			f.put("old.iso", oldISO)
 			f.cache = t.TempDir()
 			tt.prepare(t, f)
 			at := func(name string) string { return filepath.Join(f.folder, name) }
@@ -289,7 +292,7 @@ func TestBundleFails(t *testing.T) {
 			f.mustFail(tt.want, "bundle", "-o", at("old.tar"))
 			f.mustFail(tt.want, "remaster", "--iso", medium, "-o", at("new.iso"))
 			f.mustFail(tt.want, "remaster", "--iso", medium, "-o", at("old.iso"))
-			if f.read("old.tar") != "mine" || f.read("old.iso") != "mine" {
+			if f.read("old.tar") != oldTar || f.read("old.iso") != oldISO {
 				t.Error("what was there is not there any more")
 			}
 		})

@@ -209,7 +209,7 @@ func writeLock(ctx context.Context, w *world, cmd *cobra.Command, o lockOptions,
 		return err
 	}
 	if err := maybe.WriteFile(name, text, 0o644); err != nil {
-		return fmt.Errorf("cannot write the lock: %w", err)
+		return fmt.Errorf("cannot write %s: %w", name, pathReason(err))
 	}
 	tellLock(w, name, old, lock)
 	return nil
