@@ -23,6 +23,16 @@ SECTIONS = {
 }
 
 
+def load_yaml(source):
+    """Reads YAML with libyaml: Python's own reader takes seconds in emulation."""
+    return yaml.load(source, Loader=yaml.CSafeLoader)
+
+
+def dump_yaml(document, file=None):
+    """Writes YAML to a file, or returns it."""
+    return yaml.dump(document, file, Dumper=yaml.CSafeDumper, sort_keys=False)
+
+
 class Invalid(Exception):
     """The autoinstall cannot be used."""
 
@@ -46,7 +56,7 @@ def find():
             section = json.load(f).get("autoinstall")
         if section:
             with open(WORKING_COPY, "w", encoding="utf-8") as f:
-                yaml.safe_dump(section, f, sort_keys=False)
+                dump_yaml(section, f)
             return "cloud-init"
     if os.path.exists("/cdrom/autoinstall.yaml"):
         return _copy("/cdrom/autoinstall.yaml")
@@ -62,7 +72,7 @@ def _copy(path):
 def read():
     """Reads /autoinstall.yaml, which early-commands may have changed."""
     with open(WORKING_COPY, encoding="utf-8") as f:
-        document = yaml.safe_load(f)
+        document = load_yaml(f)
     if not isinstance(document, dict):
         raise Invalid("the autoinstall is not a mapping")
     if "autoinstall" in document:

@@ -10,8 +10,6 @@ import os
 import shutil
 import subprocess
 
-import yaml
-
 from . import autoinstall
 
 CD = "/run/cases"
@@ -34,9 +32,9 @@ def _run(name, folder):
         subprocess.run(["sh", "-e", folder + "/prepare"], check=True)
         subprocess.run(["udevadm", "settle"], check=True)
     with open(folder + "/user-data", encoding="utf-8") as f:
-        document = yaml.safe_load(f)["autoinstall"]
+        document = autoinstall.load_yaml(f)["autoinstall"]
     with open(autoinstall.WORKING_COPY, "w", encoding="utf-8") as f:
-        yaml.safe_dump(document, f, sort_keys=False)
+        autoinstall.dump_yaml(document, f)
     print(f"\ngpustrap-e2e begin case {name}", flush=True)
     result = "passed"
     if not _commands(document.get("early-commands"), environment):

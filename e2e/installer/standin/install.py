@@ -6,8 +6,6 @@ import shutil
 import subprocess
 import time
 
-import yaml
-
 from . import actions, autoinstall, cases, events, storage, target
 from .storage import TARGET
 
@@ -158,7 +156,7 @@ def _curtin_install(reporter, base, document, plan):
 
 def _postinstall(reporter, base, document, words):
     target.write("/var/log/installer/autoinstall-user-data",
-                 "#cloud-config\n" + yaml.safe_dump({"autoinstall": document}), 0o400)
+                 "#cloud-config\n" + autoinstall.dump_yaml({"autoinstall": document}), 0o400)
     identity = document.get("identity")
     at_install = identity is not None and _user_at_install(words)
     if at_install:

@@ -214,7 +214,7 @@ def _merge(config, more):
 def configure_cloud_init(document, user_exists):
     """Hands the first boot's configuration to the installed system's
     cloud-init, through the datasource None."""
-    user_data = "#cloud-config\n" + yaml.safe_dump(cloud_config(document, user_exists))
+    user_data = "#cloud-config\n" + autoinstall.dump_yaml(cloud_config(document, user_exists))
     none = {"userdata_raw": user_data, "metadata": {"instance-id": str(uuid.uuid4())}}
     config = yaml.safe_dump({"datasource_list": ["None"], "datasource": {"None": none}}, default_flow_style=None)
     write("/etc/cloud/cloud.cfg.d/99-installer.cfg", config, 0o600)
