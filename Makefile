@@ -32,11 +32,10 @@ quick: build
 	$(GO) test -short -timeout 5m ./...
 
 lint:
-	$(GO) vet ./...
 	$(GO) run $(LINT) run ./...
 	shellcheck -x $(SCRIPTS)
 	GOOS=darwin $(GO) build -o /dev/null ./cmd/gpustrap
-	GOOS=windows $(GO) build -o /dev/null ./cmd/gpustrap
+	GOOS=windows $(GO) build ./download
 
 bench: tools build
 	./e2e/bench.sh
