@@ -13,12 +13,13 @@ import (
 )
 
 // TestInstall installs with the stand-in installer from a remastered medium on a USB
-// device, by UEFI, and starts what was installed. The one of netboot does so by BIOS,
-// with a disk of data that is kept.
+// device, by UEFI, starts that medium again, and then what was installed. The one of
+// netboot installs by BIOS, with a disk of data that is kept.
 func TestInstall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("installs a system in a virtual machine")
 	}
+	lab.OnlyInSoak(t, "TestInstallOffline installs so from such a medium")
 	t.Parallel()
 	events, endpoint := lab.ServeEvents(t)
 	image, _ := lab.Remaster(t, lab.WriteConfig(t, lab.InstallConfig("lvm", "DISK1", endpoint)), lab.SampleMedium(t, "24.04", "full"))
@@ -94,6 +95,7 @@ func TestInstallWithoutTheDisk(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots a virtual machine")
 	}
+	lab.OnlyInSoak(t, "TestGuards has this case, and TestCollection what is told of it")
 	t.Parallel()
 	events, endpoint := lab.ServeEvents(t)
 	config := lab.WriteConfig(t, lab.InstallConfig("lvm", "DISK1", endpoint))

@@ -30,7 +30,7 @@ ubuntu: %q
 hostname: vault
 user: {name: ops, authorized_keys: [%q]}
 packages: [tmux]
-storage: {layout: direct, disk: {serial: DISK1}}
+storage: {layout: lvm, disk: {serial: DISK1}}
 gpu: {model: rtx-4090, count: 1, driver: 580-server}
 network: {dhcp: true}
 ready: {report: %q, token_file: token}
@@ -94,7 +94,7 @@ func TestInstallOffline(t *testing.T) {
 	image := remasterOffline(t, config, medium)
 	machine := func(t *testing.T, image string) vm.Config {
 		return vm.Config{
-			Firmware: vm.BIOS, MemoryMiB: 2048, CPUs: 2, Medium: vm.Medium{Path: image, Bus: vm.CD},
+			Firmware: vm.UEFI, MemoryMiB: 2048, CPUs: 2, Medium: vm.Medium{Path: image, Bus: vm.USB},
 			Disks: []vm.Disk{{Path: lab.EmptyDisk(t, 8<<30), Serial: "DISK1"}}, Family: "gpustrap-e2e install",
 		}
 	}
@@ -154,7 +154,7 @@ func checkBooted(t *testing.T, c vm.Config, receipts <-chan posted) {
 	}
 	serial := m.Serial()
 	report := vm.ParseReport(serial)
-	lab.CheckSays(t, report["installed-system"], "hostname vault", "root /dev/vda2 ext4", "failed-units gpu-ready.service", "late-command late")
+	lab.CheckSays(t, report["installed-system"], "hostname vault", "root /dev/mapper/ubuntu--vg-ubuntu--lv ext4", "failed-units gpu-ready.service", "late-command late")
 	checkTold(t, strings.Split(report["gpu-ready"], "\n"))
 	console, _, _ := strings.Cut(serial, "gpustrap-e2e begin installed-system")
 	if !strings.Contains(console, noGPU) {

@@ -32,8 +32,8 @@ GPUSTRAP_KILLS=50 "$go" test -v -timeout 60m -run '^TestKilled$' ./e2e/usb
 printf '\n== ten thousand machines installed over HTTP, and a hundred kills of the server\n'
 GPUSTRAP_SOAK=1 "$go" test -v -timeout 70m -run '^(TestFleetStorm|TestKillStorm)$' ./netboot
 
-printf '\n== boots that CI leaves out, and an installation from an altered medium\n'
-GPUSTRAP_SOAK=1 "$go" test -v -timeout 90m -run '^(TestBootMatrix|TestCollection|TestInstallOffline)$' ./e2e
+printf '\n== boots and installations that CI leaves out\n'
+GPUSTRAP_SOAK=1 "$go" test -v -timeout 90m -run '^(TestBootMatrix|TestCollection|TestInstall|TestInstallWithoutTheDisk|TestInstallOffline)$' ./e2e
 
 printf '\n== arm64 machines that boot from the network\n'
 GPUSTRAP_SOAK=1 "$go" test -v -timeout 30m -run '^TestARM64$' ./e2e/netboot

@@ -18,18 +18,18 @@ import (
 )
 
 // installConfig is of machines that are to have a GPU, which none in QEMU has. Their
-// gpu-ready is not to wait for the Docker of an archive whose packages have no payload.
+// gpu-ready is not to wait for the driver of an archive whose packages have no payload.
+// TestInstallOffline of package e2e installs Docker, too.
 const installConfig = `version: 1
 ubuntu: "24.04"
 user: {name: ops, authorized_keys: [%q]}
 storage: {layout: direct, disk: {serial: DISK1}, data: [{disk: {serial: DATA1}, mount: /srv}]}
 gpu: {model: rtx-4090, count: 1, driver: 580-server}
+docker: false
 ready: {token_file: token}
 after: reboot
 sources:
   ubuntu: {url: %[2]s/ubuntu, key: {file: archive.asc}, fingerprint: %[3]s}
-  docker: {url: %[2]s/docker, key: {file: archive.asc}, fingerprint: %[3]s}
-  toolkit: {url: %[2]s/toolkit, key: {file: archive.asc}, fingerprint: %[3]s}
 autoinstall:
   late-commands:
     - "curtin in-target -- sh -c 'test $(stat -c %%i /) = 2 && cat /srv/kept >/root/late-command'"
