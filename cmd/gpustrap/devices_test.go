@@ -71,11 +71,20 @@ func TestRightsHint(t *testing.T) {
 	if err := cmd.ParseFlags([]string{"--iso", "my; file.iso", "--yes", "--allow-fixed=false", "node01", "/dev/my stick"}); err != nil {
 		t.Fatal(err)
 	}
-	err := withCommandLine(cmd, &usb.Refusal{Reason: usb.ReasonRights, Sentence: "no"})
+	err := withCommandLine(w, cmd, &usb.Refusal{Reason: usb.ReasonRights, Sentence: "no"})
 	if got := hintOf(err); got != "sudo write --allow-fixed=false --iso='my; file.iso' --yes node01 '/dev/my stick'" {
 		t.Error(got)
 	}
-	if err := withCommandLine(cmd, fs.ErrClosed); err != fs.ErrClosed {
+	newRoot(w).AddCommand(cmd)
+	for executable, want := range map[string]string{
+		"/usr/local/bin/gpustrap": "sudo gpustrap write ", "/home/ada/my bin/gpustrap": "sudo '/home/ada/my bin/gpustrap' write ",
+	} {
+		w.executable = executable
+		if got := hintOf(withCommandLine(w, cmd, err)); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s", executable, got)
+		}
+	}
+	if err := withCommandLine(w, cmd, fs.ErrClosed); err != fs.ErrClosed {
 		t.Error(err)
 	}
 }

@@ -20,7 +20,9 @@ const (
 )
 
 func main() {
-	os.Exit(runInterruptible(newWorld(os.Stdin, os.Stdout, os.Stderr, os.Getenv), os.Args[1:]))
+	w := newWorld(os.Stdin, os.Stdout, os.Stderr, os.Getenv)
+	w.executable, _ = os.Executable() // without it a hint names the program alone
+	os.Exit(runInterruptible(w, os.Args[1:]))
 }
 
 // runInterruptible is run with a context that the first signal ends. A second one

@@ -25,7 +25,9 @@ type world struct {
 	stderr io.Writer
 	getenv func(string) string
 	now    func() time.Time
-	waits  []time.Duration // before a download is tried again; nil: the usual ones
+	// executable is the program's own file, as an absolute path; empty: not known.
+	executable string
+	waits      []time.Duration // before a download is tried again; nil: the usual ones
 	// machine is the machine's records of its block devices, and access reports
 	// whether this process may write to a path in /dev.
 	machine usb.System

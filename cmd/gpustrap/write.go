@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -100,7 +101,7 @@ func writeDevice(cmd *cobra.Command, w *world, args []string, path string, o wri
 	request := usb.Request{AllowFixed: o.allowFixed, Access: w.access}
 	device, err := findDevice(w, path, request)
 	if err != nil {
-		return withCommandLine(cmd, err)
+		return withCommandLine(w, cmd, err)
 	}
 	source, err := openDeviceSource(cmd, w, args, path, o)
 	if err != nil {
@@ -129,7 +130,7 @@ func writeDevice(cmd *cobra.Command, w *world, args []string, path string, o wri
 		return err
 	}
 	if err := carryOut(ctx, w, device, request, plan, source.describe); err != nil {
-		return withCommandLine(cmd, err)
+		return withCommandLine(w, cmd, err)
 	}
 	w.say("%s: %s, verified", path, source.what)
 	for _, note := range source.notes {
@@ -295,7 +296,7 @@ func writeSeed(cmd *cobra.Command, w *world, m *plan.Machine, seed []byte, path 
 	request := usb.Request{AllowFixed: consent.allowFixed, Access: w.access}
 	device, err := findDevice(w, path, request)
 	if err != nil {
-		return withCommandLine(cmd, err)
+		return withCommandLine(w, cmd, err)
 	}
 	on, err := openMedium(path)
 	if err != nil {
@@ -333,12 +334,16 @@ func writeSeed(cmd *cobra.Command, w *world, m *plan.Machine, seed []byte, path 
 }
 
 // withCommandLine adds, where only rights are missing, the command that would do.
-func withCommandLine(cmd *cobra.Command, err error) error {
+func withCommandLine(w *world, cmd *cobra.Command, err error) error {
 	var refusal *usb.Refusal
 	if !errors.As(err, &refusal) || refusal.Reason != usb.ReasonRights {
 		return err
 	}
 	words := []string{"sudo", cmd.CommandPath()}
+	if !slices.Contains(sudoFolders, filepath.Dir(w.executable)) {
+		_, rest, _ := strings.Cut(cmd.CommandPath(), " ")
+		words = []string{"sudo", shellWord(w.executable), rest}
+	}
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		word := "--" + f.Name
 		if value := f.Value.String(); f.Value.Type() != "bool" || value != "true" {
@@ -351,6 +356,11 @@ func withCommandLine(cmd *cobra.Command, err error) error {
 	}
 	return withHint(err, "%s", strings.Join(words, " "))
 }
+
+// sudoFolders are where sudo looks for a program as it is set up on Debian and Ubuntu
+// (sudoers(5), secure_path), whatever the caller's PATH; and "." stands for a program
+// whose file is not known.
+var sudoFolders = []string{".", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/snap/bin"}
 
 // shellWord quotes a word for a shell when it needs it.
 func shellWord(s string) string {

@@ -55,7 +55,7 @@ func TestWriteRefused(t *testing.T) {
 		{"the file behind it", "", nil, []string{"--yes", "--allow-fixed", image, other}, `holds the image`},
 		{"that by a symbolic link", "", nil, []string{"--yes", "--allow-fixed", link, other}, `holds the image`},
 		{"that by a hard link", "", nil, []string{"--yes", "--allow-fixed", hard, other}, `holds the image`},
-		{"no rights", "", nobody, []string{"--yes", "--allow-fixed", readable, device}, `(?s)this user may not write to .*hint: sudo gpustrap write --allow-fixed --yes \S+ /dev/loop`},
+		{"no rights", "", nobody, []string{"--yes", "--allow-fixed", readable, device}, `(?s)this user may not write to .*hint: sudo \S*gpustrap write --allow-fixed --yes \S+ /dev/loop`},
 		{"a file", "", nil, []string{"--yes", "--allow-fixed", image, file}, `is no device`},
 		{"compressed", "", nil, []string{"--yes", "--allow-fixed", gpustrap, device}, `no partition table and holds no ISO 9660 volume`},
 	} {
