@@ -314,6 +314,15 @@ func checkFingerprint(s string) problem {
 	return problem{}
 }
 
+// checkDataRoot leaves out what a systemd unit (RequiresMountsFor), a TOML string or a
+// shell would take for more than a part of the name.
+func checkDataRoot(s string) problem {
+	if i := strings.IndexAny(s, " \\\"'%$"); i >= 0 {
+		return problem{fmt.Sprintf("%q has the character %q", shorten(s), s[i]), "write a path without, such as /srv/docker"}
+	}
+	return checkAbsolute(s)
+}
+
 func checkDevice(s string) problem {
 	if path.Clean(s) != s || s == "/dev" {
 		return problem{fmt.Sprintf("%q is not a clean path", shorten(s)), "write it like /dev/disk/by-id/nvme-eui.0025388c01b2c3d4 or /dev/nvme0n1"}

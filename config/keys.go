@@ -292,7 +292,7 @@ func dockerForm() switchForm[dockerKeys, *dockerKeys] {
 		key("version", func(k *dockerKeys) *text { return &k.version }, textForm{what: "the exact version of a Debian package",
 			example: `"5:27.5.1-1~ubuntu.24.04~noble"`, pattern: versionPattern, max: 100, hint: "in quotes"}, "Exact version of docker-ce.", "the newest"),
 		key("data_root", func(k *dockerKeys) *text { return &k.dataRoot },
-			textForm{what: "an absolute path", example: "/srv/docker", pattern: absolutePath, max: 1000, check: checkAbsolute},
+			textForm{what: "an absolute path", example: "/srv/docker", pattern: absolutePath, max: 1000, check: checkDataRoot},
 			"Folder of images and containers.", "`/var/lib/docker`"),
 		key("log", func(k *dockerKeys) **logKeys { return &k.log }, log, "Rotation of the containers' logs.", ""),
 		key("live_restore", func(k *dockerKeys) *value[bool] { return &k.liveRestore }, boolForm{}, "Whether containers keep running while the daemon restarts.", "`true`"),
