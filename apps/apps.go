@@ -52,13 +52,6 @@ type File struct {
 	Content string
 }
 
-// Image is a container image that an app needs.
-type Image struct {
-	Reference string // as docker pull and docker save take it
-	Digest    string // sha256:…, where the reference is pinned by it
-	Built     bool   // made on the machine, from the app's Dockerfile; no registry has it
-}
-
 // Names returns the names of the apps in alphabetical order.
 func Names() []string {
 	entries, err := embedded.ReadDir(".")
@@ -85,23 +78,6 @@ func Read(name string) (App, error) {
 		return App{}, fmt.Errorf("cannot read the app %s: %w", name, err)
 	}
 	return Decode(name, folder)
-}
-
-// Images returns the images that the app needs on a machine, the one that runs
-// last. A machine that has the last needs no other.
-func (a App) Images() []Image {
-	var out []Image
-	if a.Base != "" {
-		out = append(out, image(a.Base))
-	}
-	last := image(a.Image)
-	last.Built = a.Base != ""
-	return append(out, last)
-}
-
-func image(reference string) Image {
-	_, digest, _ := strings.Cut(reference, "@")
-	return Image{Reference: reference, Digest: digest}
 }
 
 // Service reports whether the app runs until it is stopped, and not just for a

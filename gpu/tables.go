@@ -14,7 +14,7 @@ var embedded embed.FS
 
 // Tables is what gpustrap knows of GPUs, drivers and packages.
 type Tables struct {
-	date          string
+	date          string // of the newest table, year-month-day; what had reached its end of life by then is refused
 	references    map[string]reference
 	releases      []release
 	kernels       []kernel
@@ -128,10 +128,6 @@ func Load() (*Tables, error) {
 	}
 	return decode(sub)
 }
-
-// Date returns the date of the newest table, year-month-day. Branches that had
-// reached the end of life by then are refused.
-func (t *Tables) Date() string { return t.date }
 
 // decode reads the tables from a folder and checks that they hold together.
 func decode(fsys fs.FS) (*Tables, error) {

@@ -38,8 +38,8 @@ func shared(t *testing.T, name string) *os.File {
 
 func TestTablesAreDated(t *testing.T) {
 	tables := load(t)
-	if !dateForm.MatchString(tables.Date()) {
-		t.Errorf("Date() = %q", tables.Date())
+	if !dateForm.MatchString(tables.date) {
+		t.Errorf("the tables are of %q", tables.date)
 	}
 	entries, err := fs.Glob(embedded, "tables/*.tsv")
 	if err != nil || len(entries) != 12 {
