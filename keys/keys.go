@@ -25,6 +25,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -78,9 +79,11 @@ var (
 // maxBlock is the largest key block or signature that is read, in bytes.
 const maxBlock = 1 << 20
 
-// Keyring is a set of public keys.
+// Keyring is a set of public keys. Its methods may be called by several goroutines
+// at a time.
 type Keyring struct {
-	entities openpgp.EntityList
+	verifying sync.Mutex // the library notes in a key which of its signatures it has checked
+	entities  openpgp.EntityList
 }
 
 // UbuntuCDImage returns the keyring with the key that signs Ubuntu's installation
@@ -126,7 +129,7 @@ func Parse(block []byte) (*Keyring, error) {
 			return nil, fmt.Errorf("cannot read the key: %w: give the public key, and keep this one to yourself", ErrPrivateKey)
 		}
 	}
-	return &Keyring{entities}, nil
+	return &Keyring{entities: entities}, nil
 }
 
 // Fingerprints returns the fingerprints of the primary keys: hexadecimal digits,
@@ -166,6 +169,8 @@ func (k *Keyring) Verify(signed, signature []byte, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the signature: %w", err)
 	}
+	k.verifying.Lock()
+	defer k.verifying.Unlock()
 	var failure error
 	for _, e := range k.entities {
 		own := slices.DeleteFunc(slices.Clone(signatures), func(s *packet.Signature) bool { return !names(s, e) })

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -194,6 +195,27 @@ func signAnyway(t *testing.T, e *openpgp.Entity, text string) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// TestVerifyAtOnce: one keyring judges several texts at a time, as the suites of an
+// archive come. It is the race detector that can see this fail.
+func TestVerifyAtOnce(t *testing.T) {
+	const text = "the text\n"
+	key := newKey(t, 0)
+	signature := sign(t, key, text, crypto.SHA256)
+	k, err := keys.Parse(public(t, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			if err := k.Verify([]byte(text), signature, sent); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
 }
 
 func TestParse(t *testing.T) {
