@@ -322,10 +322,14 @@ func serveCertificate(w *world, f serveFlags, l serveListeners) (tls.Certificate
 func openStore(ctx context.Context, w *world, f serveFlags) (*state.Store, error) {
 	if len(f.etcd) == 0 {
 		folder := filepath.Join(f.data, stateName)
-		return state.Embedded(ctx, folder, func(why string) {
+		store, err := state.Embedded(ctx, folder, func(why string) {
 			w.complain(withHint(fmt.Errorf("the state cannot be written any more, and the server ends: %s", why),
 				"make room under %s and start it again: what was acknowledged is there", folder))
 		})
+		if errors.Is(err, state.ErrInUse) {
+			err = withHint(err, "end the other server, or give this one a folder of its own with --data")
+		}
+		return store, err
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.etcdCA != "" {

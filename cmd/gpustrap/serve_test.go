@@ -121,6 +121,12 @@ machines:
 	if err := json.Unmarshal([]byte(out), &views); err != nil || len(views) != 2 || views[0].Record.Generation != 3 {
 		t.Error(err, out)
 	}
+	var second said
+	w := newWorld(strings.NewReader(""), &second, &second, func(string) string { return "" })
+	code := run(t.Context(), w, []string{"serve", "-c", config, "--interface", "lo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--iso", medium, "--dhcp", "off"})
+	if code != exitFailed || !regexp.MustCompile(`another server uses this state\nhint: end the other server, or give this one a folder`).MatchString(second.String()) {
+		t.Errorf("a second server with the same data folder: %d %s", code, &second)
+	}
 	if err := os.WriteFile(config, []byte(strings.Replace(yaml, "node02", "node03", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}

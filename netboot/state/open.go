@@ -23,7 +23,8 @@ const privateFolder fs.FileMode = 0o700
 // data lie in the folder, which is made with the mode 0700; its warnings go to the
 // file log in there. It listens nowhere: there is no door to it but the Store. Where
 // etcd cannot go on, on a disk without a free byte, it ends the process; ending is told
-// why just before. What was acknowledged is whole then.
+// why just before. What was acknowledged is whole then. It fails with ErrInUse where another
+// process has the folder.
 func Embedded(ctx context.Context, folder string, ending func(why string)) (*Store, error) {
 	if err := os.MkdirAll(folder, privateFolder); err != nil {
 		return nil, fmt.Errorf("cannot make the folder for the state: %w", err)
@@ -31,6 +32,22 @@ func Embedded(ctx context.Context, folder string, ending func(why string)) (*Sto
 	if err := os.Chmod(folder, privateFolder); err != nil {
 		return nil, fmt.Errorf("cannot make the folder for the state private: %w", err)
 	}
+	held, err := lock(filepath.Join(folder, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	s, err := startEmbedded(ctx, folder, ending)
+	if err != nil {
+		_ = held.Close() // nothing was written
+		return nil, err
+	}
+	end := s.close
+	s.close = func() error { return errors.Join(end(), held.Close()) }
+	return s, nil
+}
+
+// startEmbedded does so in a folder that is this process's alone.
+func startEmbedded(ctx context.Context, folder string, ending func(why string)) (*Store, error) {
 	log := filepath.Join(folder, "log")
 	if err := os.WriteFile(log, nil, 0o600); err != nil {
 		return nil, fmt.Errorf("cannot write to the folder for the state: %w", err)

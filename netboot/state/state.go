@@ -240,6 +240,8 @@ var (
 	// ErrFull: the disk that the state lies on is nearly full. What is there can be
 	// read; steps can be taken again when there is room.
 	ErrFull = errors.New("the disk of the server's state is full")
+	// ErrInUse: another server has the folder of the state.
+	ErrInUse = errors.New("another server uses this state")
 	// ErrActive: an installation is under way.
 	ErrActive = errors.New("an installation is under way")
 	// ErrIdle: there is nothing to disarm.
