@@ -265,6 +265,10 @@ func DecodeLock(text []byte) (*Lock, error) {
 		return nil, &Error{Summary: "cannot read the lock", Err: err, Advice: `make it again: "gpustrap lock"`}
 	}
 	if err := d.Decode(l); err != nil {
+		var types *yaml.TypeError
+		if l.Format == 0 && (errors.As(err, &types) || errors.Is(err, io.EOF)) {
+			err = errors.New("it is no lock that gpustrap wrote")
+		}
 		return refuse(err)
 	}
 	if err := d.Decode(&Lock{}); !errors.Is(err, io.EOF) {

@@ -53,7 +53,9 @@ archive drops versions in time; a bundle keeps them too.`,
 			switch {
 			case o.diff && (len(args) != 2 || o.check || o.update):
 				return usageError{withHint(errors.New("--diff compares two lock files"), "usage: gpustrap lock --diff OLD NEW")}
-			case o.check && (o.update || len(args) > 0), !o.diff && !o.update && len(args) > 0:
+			case o.check && o.update:
+				return usagef("--check says whether the lock fits, and --update changes it: give one of them")
+			case o.check && len(args) > 0, !o.diff && !o.update && len(args) > 0:
 				return usageError{withHint(errors.New("packages are named with --update"), "usage: gpustrap lock --update PACKAGE")}
 			case o.diff:
 				return diffLocks(w, args[0], args[1])
