@@ -14,8 +14,9 @@ func newFetch(w *world) *cobra.Command {
 Ubuntu's CD image key, downloads the live-server ISO with resume, and checks its
 SHA-256. Prints the file's path. A medium that is already there is checked and
 not fetched again.`,
-		Example: "  gpustrap fetch 24.04\n  gpustrap fetch 24.04 --arch arm64\n  gpustrap fetch 24.04 --mirror https://mirror.example/releases/24.04/",
-		Args:    usageArgs(cobra.ExactArgs(1)),
+		Example:           "  gpustrap fetch 24.04\n  gpustrap fetch 24.04 --arch arm64\n  gpustrap fetch 24.04 --mirror https://mirror.example/releases/24.04/",
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: releaseNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.release = args[0]
 			if !releaseForm.MatchString(o.release) {

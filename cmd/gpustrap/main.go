@@ -38,7 +38,10 @@ func runInterruptible(w *world, args []string) int {
 func run(ctx context.Context, w *world, args []string) int {
 	root := newRoot(w)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err := addCompletions(root)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	if err == nil {
 		return exitDone
 	}

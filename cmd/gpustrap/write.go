@@ -49,7 +49,7 @@ another machine's in a second. (Beside a stock ISO, whose boot menu does not say
   gpustrap write --iso ubuntu-24.04.3-live-server-amd64.iso node01 /dev/sdb
   gpustrap write --iso 24.04 --cidata node01 /dev/sdb`,
 		Args:              usageArgs(cobra.RangeArgs(1, 2)),
-		ValidArgsFunction: machineNames,
+		ValidArgsFunction: writtenNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case o.iso == "" && len(args) != 2:
