@@ -203,19 +203,24 @@ func TestVerifyAtOnce(t *testing.T) {
 	const text = "the text\n"
 	key := newKey(t, 0)
 	signature := sign(t, key, text, crypto.SHA256)
-	k, err := keys.Parse(public(t, key))
-	if err != nil {
-		t.Fatal(err)
+	for range 10 {
+		k, err := keys.Parse(public(t, key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := make(chan struct{})
+		var group sync.WaitGroup
+		for range 4 {
+			group.Go(func() {
+				<-begin
+				if err := k.Verify([]byte(text), signature, sent); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		close(begin)
+		group.Wait()
 	}
-	var group sync.WaitGroup
-	for range 4 {
-		group.Go(func() {
-			if err := k.Verify([]byte(text), signature, sent); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	group.Wait()
 }
 
 func TestParse(t *testing.T) {

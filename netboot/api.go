@@ -1,6 +1,7 @@
 package netboot
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -221,7 +222,15 @@ func (s *Server) apiDisarm(w http.ResponseWriter, r *http.Request) {
 func readOrder(w http.ResponseWriter, r *http.Request, order any) bool {
 	decoder := json.NewDecoder(io.LimitReader(r.Body, 64<<10))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(order); err != nil && !errors.Is(err, io.EOF) {
+	err := decoder.Decode(order)
+	if err == nil && decoder.More() {
+		err = errors.New("something follows it")
+	}
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		err = fmt.Errorf("it has %s in the wrong place (%s), byte %d", "a JSON "+wrong.Value, cmp.Or(wrong.Field, "the order itself"), wrong.Offset)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
 		answer(w, http.StatusBadRequest, Problem{"cannot read the order: " + err.Error()})
 		return false
 	}

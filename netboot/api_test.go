@@ -64,7 +64,7 @@ func TestAPI(t *testing.T) {
 		{"disarm what is not armed", "admin-token", "POST", node + "/disarm", "", 409, "not armed"},
 		{"disarm an unknown one", "admin-token", "POST", "/api/v1/machines/x/disarm", "", 409, "not armed"},
 		{"disarm without a token", "", "POST", node + "/disarm", "", 401, ""},
-		{"no events yet", "admin-token", "GET", node + "/events", "", 404, "there are no events"},
+		{"no events yet", "admin-token", "GET", node + "/events", "", 404, "has reported no events yet"},
 		{"healthy", "", "GET", "/healthz", "", 200, "ok"},
 	} {
 		if status, text := call(tt.token, tt.method, tt.path, tt.body); status != tt.status || !strings.Contains(text, tt.want) {
@@ -91,6 +91,43 @@ func TestAPI(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(audit.String()), "\n")
 	if len(lines) != 9 || strings.Contains(audit.String(), "admin-token") || !strings.Contains(lines[0], `"machine":"node00000","from":"127.0.0.1","result":"done"`) {
 		t.Errorf("%d lines\n%s", len(lines), audit.String())
+	}
+}
+
+// TestWrongOrders: what cannot be read arms nothing, and is said.
+func TestWrongOrders(t *testing.T) {
+	b := newBench(t, fleet(1))
+	admin := httptest.NewServer(b.Admin())
+	defer admin.Close()
+	node := admin.URL + "/api/v1/machines/node00000"
+	for order, want := range map[string]string{
+		`{"via":"network"}{"reinstall":true}`: `cannot read the order: something follows it`,
+		`{"reinstall":"yes"}`:                 `cannot read the order: it has a JSON string in the wrong place (reinstall), byte 18`,
+		`[]`:                                  `cannot read the order: it has a JSON array in the wrong place (the order itself), byte 1`,
+		`{"via":"network",`:                   `cannot read the order: unexpected EOF`,
+		`{"disk":"sda"}`:                      `cannot read the order: json: unknown field \"disk\"`,
+	} {
+		r, err := http.NewRequest(http.MethodPost, node+"/arm", strings.NewReader(order))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer admin-token")
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close() // it is read
+		if err != nil || answer.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %s %s, want %s", order, answer.Status, body, want)
+		}
+	}
+	if v, _ := b.View("node00000"); v.Record != nil {
+		t.Errorf("it is %s", v.Phase())
+	}
+	b.arm(0, ArmOrder{})
+	if r, body := ask(t, http.MethodGet, node+"/events", "Authorization", "Bearer admin-token"); r.StatusCode != http.StatusNotFound || !strings.Contains(body, `"node00000 has reported no events yet"`) {
+		t.Error(r.Status, body)
 	}
 }
 

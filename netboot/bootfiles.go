@@ -127,7 +127,7 @@ func (p *PXE) grubScript(address string) func(context.Context) (string, error) {
 func (p *PXE) start(ctx context.Context, id Identity) (*boot.Start, string, error) {
 	d, known := p.s.Decide(id)
 	if !known {
-		return nil, fmt.Sprintf("this machine (%s) is not in the configuration", id.MAC), nil
+		return nil, strings.Replace(fmt.Sprintf("this machine (%s) is not in the configuration", id.MAC), " ()", "", 1), nil
 	}
 	name := d.Machine.Name
 	var medium *Medium

@@ -435,6 +435,9 @@ func (s *Server) Log(machine string) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("%s: %w", machine, state.ErrUnknown)
 	}
 	f, err := os.Open(s.intake.file(r.Machine, r.Generation))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s has reported no events yet", machine)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("there are no events of %s: %w", machine, err)
 	}

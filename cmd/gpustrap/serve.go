@@ -104,8 +104,6 @@ lies there, in an embedded etcd; --etcd uses a cluster of your own instead.`,
 	cmd.Flags().StringVar(&f.tlsKey, "tls-key", "", "its key, RSA or ECDSA (`file`)")
 	f.pxe.flags(cmd)
 	cmd.Flags().BoolVar(&f.unit, "print-unit", false, "print a systemd unit and end")
-	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
-	cmd.MarkFlagsRequiredTogether("etcd-cert", "etcd-key")
 	return cmd
 }
 
@@ -113,6 +111,12 @@ lies there, in an embedded etcd; --etcd uses a cluster of your own instead.`,
 func runServe(ctx context.Context, w *world, cmd *cobra.Command, f serveFlags) error {
 	if f.iface == "" {
 		return usagef("--interface is needed: the network that machines boot from")
+	}
+	if (f.tlsCert == "") != (f.tlsKey == "") {
+		return usagef("--tls-cert and --tls-key are needed together: a certificate and its key")
+	}
+	if (f.etcdCrt == "") != (f.etcdKey == "") {
+		return usagef("--etcd-cert and --etcd-key are needed together: a certificate and its key")
 	}
 	if len(f.pxe.media) == 0 {
 		return usagef("--iso is needed: the installation medium that machines are installed from")

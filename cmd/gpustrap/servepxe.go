@@ -90,5 +90,9 @@ func (f *pxeFlags) addIPXE(l *boot.Loaders) error {
 	} else if err != nil {
 		return fmt.Errorf("cannot read iPXE: %w", err)
 	}
-	return l.AddIPXE(os.DirFS(folder), folder)
+	err := l.AddIPXE(os.DirFS(folder), folder)
+	if errors.Is(err, boot.ErrNoIPXE) && f.ipxe == "" {
+		return nil
+	}
+	return err
 }

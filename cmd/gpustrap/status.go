@@ -95,18 +95,26 @@ func roughly(d time.Duration) string {
 
 // printTimeline prints what is known of one machine's installation.
 func printTimeline(w *world, v *netboot.View) error {
-	t := tabwriter.NewWriter(w.stdout, 0, 8, 2, ' ', 0)
-	clock := func(at time.Time) string { return at.Local().Format("01-02 15:04:05") }
+	type line struct {
+		at         time.Time
+		what, more string
+	}
+	var lines []line
 	if v.Record != nil {
 		for _, e := range v.Record.History {
-			_, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", clock(e.Time), e.Phase, oneLine(e.Why))
+			lines = append(lines, line{e.Time, string(e.Phase), oneLine(e.Why)})
 		}
 	}
 	for _, s := range v.Seen {
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%d times, last at %s %s\n", clock(s.First), s.Kind, s.Count, s.Last.Local().Format("15:04:05"), oneLine(s.Detail))
+		lines = append(lines, line{s.First, string(s.Kind), fmt.Sprintf("%s, last at %s %s", count(s.Count, "time"), s.Last.Local().Format("15:04:05"), oneLine(s.Detail))})
 	}
 	for _, s := range v.Timeline.Spans {
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%s, %s\n", clock(s.Start), s.Step, roughly(s.End.Sub(s.Start)), oneLine(s.Doing))
+		lines = append(lines, line{s.Start, string(s.Step), roughly(s.End.Sub(s.Start)) + ", " + oneLine(s.Doing)})
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return a.at.Compare(b.at) })
+	t := tabwriter.NewWriter(w.stdout, 0, 8, 2, ' ', 0)
+	for _, l := range lines {
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", l.at.Local().Format("01-02 15:04:05"), l.what, l.more)
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -31,3 +31,23 @@ func TestStatusShowsNoEscapes(t *testing.T) {
 		t.Errorf("%q", out.String())
 	}
 }
+
+// TestTimelineInOrder: what was taken down apart is told in the order of time.
+func TestTimelineInOrder(t *testing.T) {
+	at := func(second int) time.Time { return time.Date(2026, 11, 24, 12, 0, second, 0, time.Local) }
+	view := netboot.View{
+		Record:   &state.Record{History: []state.Edge{{Phase: state.Armed, Time: at(0)}, {Phase: state.Failed, Time: at(9), Why: "x"}}},
+		Seen:     []netboot.Seen{{Kind: netboot.SawDHCP, First: at(1), Last: at(2), Count: 2}, {Kind: netboot.SawScript, First: at(3), Last: at(3), Count: 1}},
+		Timeline: events.Timeline{Spans: []events.Span{{Step: "partition", Start: at(4), End: at(8), Doing: "y"}}},
+	}
+	var out said
+	w := newWorld(strings.NewReader(""), &out, &out, func(string) string { return "" })
+	if err := printTimeline(w, &view); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(strings.Fields(out.String()), " ")
+	const want = "11-24 12:00:00 armed 11-24 12:00:01 DHCP 2 times, last at 12:00:02 11-24 12:00:03 boot script 1 time, last at 12:00:03 11-24 12:00:04 partition 4s, y 11-24 12:00:09 failed x"
+	if got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}

@@ -86,10 +86,15 @@ var ipxeFiles = []string{
 	"arm64-efi/snponly.efi", "arm64-efi/ipxe.efi",
 }
 
-// AddIPXE takes iPXE from a folder; what is not in it is left out. from names the
+// ErrNoIPXE: a folder holds nothing of iPXE.
+var ErrNoIPXE = errors.New("there is no iPXE")
+
+// AddIPXE takes iPXE from a folder; what is not in it is left out. It fails with
+// ErrNoIPXE where nothing is. from names the
 // folder.
 func (l *Loaders) AddIPXE(folder fs.FS, from string) error {
-	for _, name := range append([]string{biosLoader}, ipxeFiles...) {
+	found, names := false, append([]string{biosLoader}, ipxeFiles...)
+	for _, name := range names {
 		data, err := fs.ReadFile(folder, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -106,6 +111,10 @@ func (l *Loaders) AddIPXE(folder fs.FS, from string) error {
 			served = ipxeName(arch)
 		}
 		l.add(served, path.Join(from, name), data)
+		found = true
+	}
+	if !found {
+		return fmt.Errorf("%w: %s holds none of %s", ErrNoIPXE, from, strings.Join(names, ", "))
 	}
 	return nil
 }

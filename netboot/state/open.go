@@ -159,6 +159,9 @@ func Dial(ctx context.Context, endpoints []string, tlsConfig *tls.Config) (*Stor
 	probe, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	if _, err := client.Get(probe, machinePrefix, clientv3.WithCountOnly()); err != nil {
+		if probe.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("no answer within %s: %w", dialTimeout, err)
+		}
 		return nil, errors.Join(fmt.Errorf("cannot read from etcd at %v: %w", endpoints, err), client.Close())
 	}
 	return &Store{client: client, close: client.Close}, nil
