@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 
+	"github.com/gpustrap/gpustrap/config"
 	"github.com/gpustrap/gpustrap/download"
 	"github.com/gpustrap/gpustrap/iso"
 	"github.com/gpustrap/gpustrap/keys"
@@ -42,7 +43,7 @@ func openMedium(name string) (*medium, error) {
 func openImageFile(name string) (*os.File, int64, error) {
 	info, err := os.Stat(name) // opening a pipe would wait for who writes to it
 	if err != nil {
-		return nil, 0, fmt.Errorf("cannot open the image: %w", err)
+		return nil, 0, fmt.Errorf("cannot open the image %s: %w", name, pathReason(err))
 	}
 	switch kind := info.Mode().Type(); {
 	case kind.IsDir():
@@ -52,7 +53,7 @@ func openImageFile(name string) (*os.File, int64, error) {
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, 0, fmt.Errorf("cannot open the image: %w", err)
+		return nil, 0, fmt.Errorf("cannot open the image %s: %w", name, pathReason(err))
 	}
 	size, err := f.Seek(0, io.SeekEnd) // a device has no size in its FileInfo
 	if err != nil {
@@ -71,7 +72,11 @@ func openISO(ctx context.Context, w *world, arg, arch string) (*medium, error) {
 			return nil, err
 		}
 	}
-	return openMedium(name)
+	m, err := openMedium(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = withHint(err, "--iso takes the file of a live-server ISO, or a release such as %s, which is fetched", config.Releases()[1])
+	}
+	return m, err
 }
 
 // fetchOptions say what to fetch and from where.
