@@ -219,7 +219,11 @@ func openListeners(f serveFlags) (serveListeners, error) {
 
 // listenError says what to do about a port that cannot be had.
 func listenError(err error) error {
+	var failed *net.OpError
+	boots := errors.As(err, &failed) && strings.HasPrefix(failed.Net, "udp")
 	switch {
+	case boots && errors.Is(err, syscall.EADDRINUSE):
+		return withHint(err, "another program here has DHCP or TFTP (ss -lnup says which): end it, or leave DHCP to it with --dhcp off")
 	case errors.Is(err, fs.ErrPermission):
 		return withHint(err, "low ports are for root or CAP_NET_BIND_SERVICE; gpustrap serve --print-unit has a unit with it")
 	case errors.Is(err, syscall.EADDRINUSE):

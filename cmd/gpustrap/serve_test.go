@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -193,6 +194,21 @@ func TestServeRefuses(t *testing.T) {
 		if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 			t.Errorf("%s: %v is left, %v", tt.name, left, err)
 		}
+	}
+}
+
+// TestPortsOfBootsTaken: --listen and --admin are no help where DHCP's port is taken.
+func TestPortsOfBootsTaken(t *testing.T) {
+	taken, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	_, err = net.ListenPacket("udp4", taken.LocalAddr().String())
+	var out said
+	newWorld(strings.NewReader(""), &out, &out, func(string) string { return "" }).complain(listenError(fmt.Errorf("cannot listen: %w", err)))
+	if !strings.Contains(out.String(), "address already in use\nhint: another program here has DHCP or TFTP") {
+		t.Error(out.String())
 	}
 }
 
