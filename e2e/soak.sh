@@ -35,5 +35,5 @@ GPUSTRAP_SOAK=1 "$go" test -v -timeout 70m -run '^(TestFleetStorm|TestKillStorm)
 printf '\n== boots and installations that CI leaves out\n'
 GPUSTRAP_SOAK=1 "$go" test -v -timeout 90m -run '^(TestBootMatrix|TestCollection|TestInstall|TestInstallWithoutTheDisk|TestInstallOffline)$' ./e2e
 
-printf '\n== arm64 machines that boot from the network\n'
-GPUSTRAP_SOAK=1 "$go" test -v -timeout 30m -run '^TestARM64$' ./e2e/netboot
+printf '\n== network boots and installations that CI leaves out\n'
+GPUSTRAP_SOAK=1 "$go" test -v -timeout 90m -run '^(TestARM64|TestInstall)$' ./e2e/netboot

@@ -85,19 +85,45 @@ func sampleKernel(t *testing.T) string {
 	return ""
 }
 
-// TestInstall installs a machine from the firmware's first DHCP request to the receipt
-// of the installed system, with the stand-in installer.
+// installation is a machine that is installed and how it boots.
+type installation struct {
+	boot
+	medium bool // its own image, over HTTP
+}
+
+// TestInstall installs machines from the firmware's first DHCP request to the receipt
+// of the installed system, with the stand-in installer: BIOS in CI, the other ways to
+// boot in make soak.
 func TestInstall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("installs a system in a virtual machine")
 	}
-	n := newNetwork(t, 1)
-	n.siteDHCP(t)
-	installAll(t, n, []boot{{firmware: vm.BIOS, seen: []string{"boot.ipxe"}}})
+	bios := installation{boot: boot{firmware: vm.BIOS, seen: []string{"boot.ipxe"}}}
+	pxe := installation{boot: boot{firmware: vm.UEFI, seen: []string{"NBP filename is ipxe-amd64.efi", "boot.ipxe"}}}
+	byHTTP := installation{boot: boot{firmware: vm.UEFI, extra: httpBoot, seen: []string{"URI: " + base + "/boot/shimx64.efi"}}}
+	medium := installation{boot: boot{firmware: vm.UEFI}, medium: true}
+	tests := []struct {
+		name     string
+		soak     bool
+		machines []installation
+	}{
+		{"BIOS", false, []installation{bios}},
+		{"four at once", true, []installation{bios, pxe, byHTTP, medium}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if test.soak {
+				lab.OnlyInSoak(t, "the ways to boot are tried with a light medium")
+			}
+			n := newNetwork(t, len(test.machines))
+			n.siteDHCP(t)
+			installAll(t, n, test.machines)
+		})
+	}
 }
 
 // installAll installs machines at the same time, and waits for their receipts.
-func installAll(t *testing.T, n network, machines []boot) {
+func installAll(t *testing.T, n network, machines []installation) {
 	t.Helper()
 	began := time.Now()
 	a := n.archive(t)
@@ -111,11 +137,10 @@ func installAll(t *testing.T, n network, machines []boot) {
 	configs := make([]vm.Config, len(machines))
 	running := make([]*vm.VM, len(machines))
 	for i, m := range machines {
-		s.command(t, "arm", "--yes", fmt.Sprintf("node%d", i))
-		configs[i] = n.fullMachine(t, i, m.firmware)
+		configs[i] = n.installed(t, s, i, m)
 		running[i] = lab.StartNow(t, configs[i])
 	}
-	for i := range machines {
+	for i, m := range machines {
 		if err := running[i].WaitFor(lab.Within(t, installLimit), "end install\r"); err != nil {
 			t.Fatalf("node%d: %v", i, err)
 		}
@@ -123,6 +148,13 @@ func installAll(t *testing.T, n network, machines []boot) {
 			t.Fatalf("node%d: the installation: %q", i, got)
 		}
 		t.Logf("node%d: installed after %s", i, time.Since(began).Round(time.Second))
+		if m.medium { // it is closed now, and a controller takes it out
+			if err := running[i].Wait(lab.Within(t, lab.BootLimit)); err != nil {
+				t.Fatal(err)
+			}
+			configs[i].Medium = vm.Medium{}
+			running[i] = lab.StartNow(t, configs[i])
+		}
 	}
 	for i, m := range machines {
 		name := fmt.Sprintf("node%d", i)
@@ -133,29 +165,39 @@ func installAll(t *testing.T, n network, machines []boot) {
 		t.Logf("%s: proved after %s", name, time.Since(began).Round(time.Second))
 		running[i].Close()
 		checkInstalled(t, name, m, configs[i], running[i].Serial())
-		checkTold(t, s, name)
+		checkTold(t, s, name, m)
 	}
 }
 
-// fullMachine is the virtual machine node i for the stand-in installer. The disk that
-// is installed to is the first one, as the local boot of BIOS wants it.
-func (n network) fullMachine(t *testing.T, i int, firmware vm.Firmware) vm.Config {
+// installed arms node i and returns its virtual machine. The disk that is installed to
+// is the first one, as the local boot of BIOS wants it.
+func (n network) installed(t *testing.T, s *server, i int, m installation) vm.Config {
 	t.Helper()
-	c := n.machine(i, firmware)
-	c.MemoryMiB, c.Family = 2560, "gpustrap-e2e install"
+	c := n.machine(i, m.firmware)
+	c.MemoryMiB, c.Family, c.Extra = 2560, "gpustrap-e2e install", m.extra
 	c.Disks = []vm.Disk{
 		{Path: lab.EmptyDisk(t, 8<<30), Serial: "DISK1"}, {Path: lab.DataDisk(t), Serial: "DATA1"},
 		{Path: lab.EmptyDisk(t, 16<<30), Serial: "OTHER"},
+	}
+	name := fmt.Sprintf("node%d", i)
+	if m.medium {
+		n.insert(t, &c, s.armMedium(t, name))
+	} else {
+		s.command(t, "arm", "--yes", name)
 	}
 	return c
 }
 
 // checkInstalled holds what the serial port showed of a machine's boots and what the
 // installed system said of itself, and looks at its disks.
-func checkInstalled(t *testing.T, name string, m boot, c vm.Config, serial string) {
+func checkInstalled(t *testing.T, name string, m installation, c vm.Config, serial string) {
 	t.Helper()
-	// The network came first in its boot order the second time, too.
-	for _, text := range append(slices.Clone(m.seen), "boots from its own disk: it is installed") {
+	seen := m.seen
+	if !m.medium {
+		// The network came first in its boot order the second time, too.
+		seen = append(slices.Clone(seen), "boots from its own disk: it is installed")
+	}
+	for _, text := range seen {
 		if !strings.Contains(serial, text) {
 			t.Errorf("%s: the serial port does not show %q", name, text)
 		}
@@ -173,7 +215,7 @@ func checkInstalled(t *testing.T, name string, m boot, c vm.Config, serial strin
 }
 
 // checkTold holds what the server says of a machine that is installed and has no GPU.
-func checkTold(t *testing.T, s *server, name string) {
+func checkTold(t *testing.T, s *server, name string, m installation) {
 	t.Helper()
 	var views []struct {
 		Record struct {
@@ -200,7 +242,11 @@ func checkTold(t *testing.T, s *server, name string) {
 	for _, span := range v.Timeline.Spans {
 		steps = append(steps, span.Step)
 	}
-	if got, want := strings.Join(phases, " "), "armed booting seeded installing installed failed"; got != want {
+	want := "armed booting seeded installing installed failed"
+	if m.medium { // which has its seed with it
+		want = "armed booting installing installed failed"
+	}
+	if got := strings.Join(phases, " "); got != want {
 		t.Errorf("%s went through %q, want %q", name, got, want)
 	}
 	if v.Record.Receipt.Ready || !strings.HasPrefix(v.Record.Receipt.Line, noGPU) || !strings.HasPrefix(v.Record.Why, noGPU) {
