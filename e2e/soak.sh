@@ -36,4 +36,4 @@ printf '\n== boots and installations that CI leaves out\n'
 GPUSTRAP_SOAK=1 "$go" test -v -timeout 90m -run '^(TestBootMatrix|TestCollection|TestInstall|TestInstallWithoutTheDisk|TestInstallOffline)$' ./e2e
 
 printf '\n== network boots and installations that CI leaves out\n'
-GPUSTRAP_SOAK=1 "$go" test -v -timeout 90m -run '^(TestARM64|TestInstall)$' ./e2e/netboot
+GPUSTRAP_SOAK=1 "$go" test -v -timeout 150m -run '^(TestARM64|TestInstall)$' ./e2e/netboot

@@ -34,7 +34,6 @@ autoinstall:
   late-commands:
     - "curtin in-target -- sh -c 'test $(stat -c %%i /) = 2 && cat /srv/kept >/root/late-command'"
     - "d=/target/etc/systemd/system/gpu-ready.service.d; mkdir -p $d; printf '[Service]\\nEnvironment=GPU_READY_WAIT=5\\n' >$d/wait.conf"
-machines:
 `
 
 // noGPU begins what gpu-ready says of a machine of QEMU.
@@ -88,7 +87,9 @@ func sampleKernel(t *testing.T) string {
 // installation is a machine that is installed and how it boots.
 type installation struct {
 	boot
-	medium bool // its own image, over HTTP
+	settings string // of the machine
+	medium   bool   // its own image, over HTTP
+	unit     bool   // it is to run serve by its unit
 }
 
 // TestInstall installs machines from the firmware's first DHCP request to the receipt
@@ -98,6 +99,7 @@ func TestInstall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("installs a system in a virtual machine")
 	}
+	const reserved = ", gpu: {model: rtx-4090, count: 1, driver: 580-server, secure_boot: required}, network: {addresses: [10.77.0.%d/24], gateway: 10.77.0.1}"
 	bios := installation{boot: boot{firmware: vm.BIOS, seen: []string{"boot.ipxe"}}}
 	pxe := installation{boot: boot{firmware: vm.UEFI, seen: []string{"NBP filename is ipxe-amd64.efi", "boot.ipxe"}}}
 	byHTTP := installation{boot: boot{firmware: vm.UEFI, extra: httpBoot, seen: []string{"URI: " + base + "/boot/shimx64.efi"}}}
@@ -105,10 +107,16 @@ func TestInstall(t *testing.T) {
 	tests := []struct {
 		name     string
 		soak     bool
+		args     []string // of the server
 		machines []installation
 	}{
-		{"BIOS", false, []installation{bios}},
-		{"four at once", true, []installation{bios, pxe, byHTTP, medium}},
+		{"BIOS", false, nil, []installation{bios}},
+		{"serve's unit", true, nil, []installation{{boot: bios.boot, unit: true}}},
+		{"four at once", true, nil, []installation{bios, pxe, byHTTP, medium}},
+		{"Secure Boot", true, []string{"--dhcp", "reservation"}, []installation{
+			{boot: boot{firmware: vm.SecureBoot, seen: []string{"NBP filename is shimx64.efi"}}, settings: fmt.Sprintf(reserved, 20)},
+			{boot: boot{firmware: vm.SecureBoot, extra: httpBoot, seen: []string{"URI: " + base + "/boot/shimx64.efi"}}, settings: fmt.Sprintf(reserved, 21)},
+		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -116,22 +124,28 @@ func TestInstall(t *testing.T) {
 				lab.OnlyInSoak(t, "the ways to boot are tried with a light medium")
 			}
 			n := newNetwork(t, len(test.machines))
-			n.siteDHCP(t)
-			installAll(t, n, test.machines)
+			if test.args == nil {
+				n.siteDHCP(t)
+			}
+			installAll(t, n, test.machines, test.args)
 		})
 	}
 }
 
 // installAll installs machines at the same time, and waits for their receipts.
-func installAll(t *testing.T, n network, machines []installation) {
+func installAll(t *testing.T, n network, machines []installation, args []string) {
 	t.Helper()
 	began := time.Now()
 	a := n.archive(t)
 	text := fmt.Sprintf(installConfig, lab.PublicKey, archiveAddress, a.Fingerprint)
-	for i := range machines {
-		text += fmt.Sprintf("  - {name: node%d, match: {mac: %q}}\n", i, macOf(i))
+	if machines[0].unit {
+		text += serveUnit(t, a)
 	}
-	s := n.serve(t, text, lab.SampleMedium(t, "24.04", "full"), nil, map[string][]byte{
+	text += "machines:\n"
+	for i, m := range machines {
+		text += fmt.Sprintf("  - {name: node%d, match: {mac: %q}%s}\n", i, macOf(i), m.settings)
+	}
+	s := n.serve(t, text, lab.SampleMedium(t, "24.04", "full"), args, map[string][]byte{
 		"archive.asc": a.Key, "token": []byte("correct-horse-battery-staple\n"),
 	})
 	configs := make([]vm.Config, len(machines))
@@ -163,6 +177,12 @@ func installAll(t *testing.T, n network, machines []installation) {
 		}
 		poll(t, "the receipt of "+name, func() bool { return s.phase(t, name) != "installed" })
 		t.Logf("%s: proved after %s", name, time.Since(began).Round(time.Second))
+		if m.unit {
+			if err := running[i].WaitFor(lab.Within(t, installLimit), "end serve-unit"); err != nil {
+				t.Fatal(err)
+			}
+			checkUnit(t, vm.ParseReport(running[i].Serial())["serve-unit"])
+		}
 		running[i].Close()
 		checkInstalled(t, name, m, configs[i], running[i].Serial())
 		checkTold(t, s, name, m)
