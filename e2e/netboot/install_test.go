@@ -46,7 +46,7 @@ var installSteps = []string{
 }
 
 // installLimit is how long installations by the stand-in may take.
-const installLimit = 25 * time.Minute
+const installLimit = 40 * time.Minute
 
 // archiveAddress is where the site has its archive of packages.
 const archiveAddress = "http://" + siteAddress + ":8000"
