@@ -47,7 +47,7 @@ func TestGenuineMedium(t *testing.T) {
 		cells[name] = "no"
 		t.Run(name, func(t *testing.T) {
 			report := lab.BootAndReport(t, vm.Config{
-				Arch: arch, Firmware: row.firmware, MemoryMiB: 4096, CPUs: 2,
+				Arch: arch, Firmware: row.firmware, MemoryMiB: 4096,
 				Medium: vm.Medium{Path: image, Bus: row.bus},
 				Disks:  []vm.Disk{{Path: lab.EmptyDisk(t, 16<<30), Serial: "GENUINE"}},
 				Family: "gpustrap-e2e install",

@@ -94,7 +94,7 @@ func TestInstallOffline(t *testing.T) {
 	image := remasterOffline(t, config, medium)
 	machine := func(t *testing.T, image string) vm.Config {
 		return vm.Config{
-			Firmware: vm.UEFI, MemoryMiB: 2048, CPUs: 2, Medium: vm.Medium{Path: image, Bus: vm.USB},
+			Firmware: vm.UEFI, MemoryMiB: 2048, Medium: vm.Medium{Path: image, Bus: vm.USB},
 			Disks: []vm.Disk{{Path: lab.EmptyDisk(t, 8<<30), Serial: "DISK1"}}, Family: "gpustrap-e2e install",
 		}
 	}

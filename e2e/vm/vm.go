@@ -59,7 +59,6 @@ type Config struct {
 	Disks    []Disk
 
 	MemoryMiB int // 1024 if zero
-	CPUs      int // 1 if zero
 
 	// Family is the SMBIOS family. It tells the sample medium's live system
 	// what to do: see e2e/medium/live/init.
