@@ -72,6 +72,16 @@ func TestAPI(t *testing.T) {
 		}
 	}
 	b.boot(1)
+	r, err := b.o.Store.Get(t.Context(), "node00000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text := call("admin-token", "GET", node, "")
+	for _, secret := range []string{r.Salt, r.SeedHash.String(), r.MediumHash.String(), r.ReportHash.String(), state.Hash{}.String()} {
+		if strings.Contains(text, secret) {
+			t.Errorf("the API shows %q of\n%s", secret, text)
+		}
+	}
 	if status, _ := call("admin-token", "POST", "/api/v1/machines/node00001/arm", ""); status != 200 {
 		t.Error(status)
 	}

@@ -55,7 +55,7 @@ type Seen struct {
 type View struct {
 	Machine  string          `json:"machine"`
 	Known    bool            `json:"known"`            // the configuration has it
-	Record   *state.Record   `json:"record,omitempty"` // nil: never armed; it is not to be changed
+	Record   *state.Record   `json:"record,omitempty"` // its public part; nil: never armed; it is not to be changed
 	Seen     []Seen          `json:"seen,omitempty"`   // in the order of Kinds
 	Timeline events.Timeline `json:"timeline"`
 	Erases   string          `json:"erases,omitempty"` // the disks that an installation erases, in words
@@ -235,7 +235,9 @@ func (b *board) view(machine string) View {
 	if l == nil {
 		return v
 	}
-	v.Record = l.record
+	if l.record != nil {
+		v.Record = l.record.Public()
+	}
 	v.Timeline = l.timeline
 	v.Timeline.Spans = slices.Clone(l.timeline.Spans)
 	for _, k := range Kinds() {

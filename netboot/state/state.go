@@ -159,13 +159,13 @@ type Record struct {
 	Via        Via       `json:"via"`
 	Reinstall  bool      `json:"reinstall,omitempty"` // an installed system may be erased
 	Before     bool      `json:"before,omitempty"`    // the disk held an installed system when this began
-	Salt       string    `json:"salt"`                // of this generation's tokens and stamp
+	Salt       string    `json:"salt,omitzero"`       // of this generation's tokens and stamp
 	Armed      time.Time `json:"armed"`
 	Expires    time.Time `json:"expires"` // an installation must have begun until then
 	Since      time.Time `json:"since"`   // when it came into its phase
-	SeedHash   Hash      `json:"seed_hash"`
-	MediumHash Hash      `json:"medium_hash"`
-	ReportHash Hash      `json:"report_hash"`
+	SeedHash   Hash      `json:"seed_hash,omitzero"`
+	MediumHash Hash      `json:"medium_hash,omitzero"`
+	ReportHash Hash      `json:"report_hash,omitzero"`
 	// Writing is set when the installer begins to write the disk: from then on a
 	// reset does not start the installation again.
 	Writing bool     `json:"writing,omitempty"`
@@ -181,6 +181,14 @@ type Record struct {
 // Stamp names the generation on the machine's disk.
 func (r *Record) Stamp() string {
 	return fmt.Sprintf("g%d-%.6s", r.Generation, r.Salt)
+}
+
+// Public returns a copy without what the generation's tokens are made of and known by:
+// what those may read who only look.
+func (r *Record) Public() *Record {
+	out := *r
+	out.Salt, out.SeedHash, out.MediumHash, out.ReportHash = "", Hash{}, Hash{}, Hash{}
+	return &out
 }
 
 // Hash returns what is kept of the generation's token for a purpose.
