@@ -250,7 +250,8 @@ func otherNode(t *testing.T, path string) string {
 func mountAt(t *testing.T, path string) func() {
 	t.Helper()
 	oracle.Need(t, "mkfs.ext4")
-	must(t, "mkfs.ext4", "-q", path)
+	// Otherwise the kernel goes on making the file system some seconds after the mount.
+	must(t, "mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", path)
 	dir := filepath.Join(t.TempDir(), "mount point")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
