@@ -12,12 +12,13 @@ packages="
 	ca-certificates curl git make gpg iproute2
 	busybox-static cpio kmod xz-utils zstd squashfs-tools
 	xorriso genisoimage isolinux syslinux-common mtools dosfstools
-	fdisk gdisk util-linux xfsprogs btrfs-progs
+	fdisk gdisk util-linux e2fsprogs xfsprogs btrfs-progs
+	lvm2 mdadm dmsetup cryptsetup-bin
 	grub-common grub-emu grub-pc-bin gnupg graphviz bc time
 	qemu-system-x86 qemu-system-arm qemu-utils ovmf qemu-efi-aarch64
 	dnsmasq-base ipxe ipxe-qemu qemu-block-extra
 	cloud-init whois jq shellcheck systemd
-	python3-sushy cryptsetup-bin clevis-luks clevis-tpm2 swtpm tpm2-tools nginx-light wrk
+	python3-sushy clevis-luks clevis-tpm2 swtpm tpm2-tools nginx-light wrk
 "
 # Ubuntu has its browser as a snap alone; the tests of the page are skipped there.
 if grep -q '^ID=debian' /etc/os-release 2>/dev/null; then
